@@ -1,0 +1,27 @@
+// Trains LeNet-5 or an MLP on MNIST in integers, at widths that LAPS moves while it trains, or its float32 twin.
+//
+//   examples/run.sh mnist                          generated digits, or MNIST when LAMELLA_DATA names a folder with it
+//   examples/run.sh mnist --data DIR --json        MNIST from a folder with the IDX files, raw or .gz
+#include <cstdio>
+#include <exception>
+
+#include "mnist.hpp"
+
+int main(int argc, char** argv) {
+    CLI::App app{"Trains LeNet-5 (conv 6@5x5, pool, conv 16@5x5, pool, 120, 84, 10) or an MLP (784-256-128-10) on MNIST in\n"
+                 "integer arithmetic, or the float32 twin of the same network."};
+    example::options o;
+    example::declare(app, o, {"lenet5", "mlp"});
+    CLI11_PARSE(app, argc, argv);
+    try {
+        const example::sets sets = example::load_mnist(o);
+        if (o.model == "lenet5")
+            example::run(example::lenet5, o, sets);
+        else
+            example::run(example::mlp, o, sets);
+    } catch (const std::exception& failure) {
+        std::fprintf(stderr, "mnist: %s\n", failure.what());
+        return 1;
+    }
+    return 0;
+}

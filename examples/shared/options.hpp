@@ -1,0 +1,159 @@
+// The options that the example programs share, in one definition: names, defaults, units, checks. The first choice named
+// is the default. `make_...` turn them into the library's settings; a value out of range is an argument_error that names
+// the option.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <cstdlib>
+#include <lamella/lamella.hpp>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace example {
+
+struct options {
+    std::string data, model, arithmetic = "fixed";
+    std::string precision = "laps", laps = "0.20:0.12:10:2:1";
+    int first_width = 8, last_layer_width = 0;
+    std::string radix = "least-error", allowance = "0", rounding = "stochastic", encoding = "sign-magnitude";
+    std::string optimizer = "momentum", lr, momentum = "0.9", weight_decay = "0", schedule = "cosine";
+    std::uint64_t epochs = 5, seed = 1, save_every = 0, stop_after = 0;
+    std::uint32_t batch = 64;
+    std::size_t valid = 0, images = 0;
+    int threads = 0;
+    std::string path = "auto", execution = "fused";
+    std::string log, trace, checkpoint, resume, eval;
+    bool json = false;
+};
+
+// `models`: names that --model takes. `data_folder`: the folder of this data set under LAMELLA_DATA.
+inline void declare(CLI::App& app, options& o, const std::vector<std::string>& models) {
+    o.model = models.front();
+    const auto choice = [](std::vector<std::string> names) { return CLI::IsMember(std::move(names)); };
+    app.add_option("--data", o.data, "folder with the data set, or `generated`; without it LAMELLA_DATA is looked at, else\n"
+                                     "digits are generated")
+        ->group("Data");
+    app.add_option("--images", o.images, "training images used, the first ones; 0: all")->capture_default_str()->group("Data");
+    app.add_option("--valid", o.valid, "training samples kept back for validation")->capture_default_str()->group("Data");
+
+    app.add_option("--model", o.model, "network")->check(choice(models))->capture_default_str()->group("Network");
+    app.add_option("--arithmetic", o.arithmetic, "integers, or the float32 twin of the same network")
+        ->check(choice({"fixed", "float32"}))->capture_default_str()->group("Network");
+
+    app.add_option("--precision", o.precision, "controller: laps, fixed:W or fixed:FF,EP (widths 2..16 bits)")
+        ->capture_default_str()->group("Precision");
+    app.add_option("--laps", o.laps, "hi:lo:every:patience:cooldown (shares, shares, steps, probes, probes)")
+        ->capture_default_str()->group("Precision");
+    app.add_option("--first-width", o.first_width, "bits that laps starts at")->capture_default_str()->group("Precision");
+    app.add_option("--last-layer-width", o.last_layer_width, "bits of the last layer; 0: the controller decides")
+        ->capture_default_str()->group("Precision");
+    app.add_option("--radix", o.radix, "exponent of A and E: least-error, no-overflow, overflow-rate:R (share clipped)")
+        ->capture_default_str()->group("Precision");
+    app.add_option("--allowance", o.allowance, "probability that an exponent of A or E moves by one step")
+        ->capture_default_str()->group("Precision");
+    app.add_option("--rounding", o.rounding, "of A and E")
+        ->check(choice({"stochastic", "nearest"}))->capture_default_str()->group("Precision");
+    app.add_option("--encoding", o.encoding, "slices of a mantissa; changes counts and laps' ladder, never a product")
+        ->check(choice({"sign-magnitude", "twos-complement", "signed-slice"}))->capture_default_str()->group("Precision");
+
+    app.add_option("--optimizer", o.optimizer, "update rule")
+        ->check(choice({"momentum", "sgd", "adam", "adamw", "sign"}))->capture_default_str()->group("Training");
+    app.add_option("--lr", o.lr, "learning rate (default 0.03; adam, adamw 0.001; sign 0.0001)")->group("Training");
+    app.add_option("--momentum", o.momentum, "momentum, or Adam's first decay")->capture_default_str()->group("Training");
+    app.add_option("--weight-decay", o.weight_decay, "weight decay")->capture_default_str()->group("Training");
+    app.add_option("--schedule", o.schedule, "learning rate over the run")
+        ->check(choice({"cosine", "step", "onecycle", "constant"}))->capture_default_str()->group("Training");
+    app.add_option("--epochs", o.epochs, "epochs")->check(CLI::PositiveNumber)->capture_default_str()->group("Training");
+    app.add_option("--batch", o.batch, "samples a step")->check(CLI::PositiveNumber)->capture_default_str()->group("Training");
+    app.add_option("--seed", o.seed, "seed of weights, order and rounding")->capture_default_str()->group("Training");
+    app.add_option("--stop-after", o.stop_after, "stop after so many steps of the run; 0: run to the end")
+        ->capture_default_str()->group("Training");
+
+    app.add_option("--threads", o.threads, "threads; 0: LAMELLA_THREADS, else one a core")
+        ->check(CLI::NonNegativeNumber)->capture_default_str()->group("Machine");
+    app.add_option("--path", o.path, "instruction set: auto (LAMELLA_PATH, else the fastest), scalar, avx2, avx512, neon")
+        ->check(choice({"auto", "scalar", "avx2", "avx512", "neon"}))->capture_default_str()->group("Machine");
+    app.add_option("--execution", o.execution, "of the products")
+        ->check(choice({"fused", "sliced", "reference"}))->capture_default_str()->group("Machine");
+
+    app.add_option("--log", o.log, "write a JSON Lines log of steps and epochs")->group("Output");
+    app.add_option("--trace", o.trace, "write the precision trace as CSV")->group("Output");
+    app.add_option("--checkpoint", o.checkpoint, "write a checkpoint at the end, and as --save-every says")->group("Output");
+    app.add_option("--save-every", o.save_every, "steps from one checkpoint to the next; 0: only at the end")
+        ->capture_default_str()->group("Output");
+    app.add_option("--resume", o.resume, "continue the run of this checkpoint")->check(CLI::ExistingFile)->group("Output");
+    app.add_option("--eval", o.eval, "only evaluate this checkpoint")->check(CLI::ExistingFile)->group("Output");
+    app.add_flag("--json", o.json, "print one JSON object as the last line")->group("Output");
+}
+
+inline std::string environment(const char* name) {
+    const char* value = std::getenv(name);
+    return value == nullptr ? std::string() : std::string(value);
+}
+
+inline int thread_count(const options& o) {
+    if (o.threads > 0) return o.threads;
+    const std::string text = environment("LAMELLA_THREADS");
+    if (!text.empty()) {
+        if (text.size() > 4 || text.find_first_not_of("0123456789") != std::string::npos || std::stoi(text) < 1)
+            throw lamella::argument_error("LAMELLA_THREADS", "a number from 1 to 9999", text);
+        return std::stoi(text);
+    }
+    return LAMELLA_OPENMP ? static_cast<int>(std::max(1u, std::thread::hardware_concurrency())) : 1;
+}
+
+inline lamella::path instruction_path(const options& o) {
+    const std::string wish = environment("LAMELLA_PATH");
+    return lamella::parse_path(o.path == "auto" && !wish.empty() ? wish : o.path);
+}
+
+inline lamella::gemm::settings make_kernels(const options& o) {
+    lamella::gemm::settings s;
+    for (std::size_t i = 0; i < lamella::gemm::execution_names.size(); ++i)
+        if (lamella::gemm::execution_names[i] == o.execution) s.how = static_cast<lamella::gemm::execution>(i);
+    s.isa = instruction_path(o);
+    s.digits = lamella::slice::parse_encoding(o.encoding);
+    s.threads = thread_count(o);
+    return s;
+}
+
+inline lamella::nn::fixed::settings make_fixed(const options& o) {
+    lamella::nn::fixed::settings s;
+    s.kernels = make_kernels(o);
+    s.activation = s.error = lamella::parse_radix(o.radix);
+    const std::uint64_t allowance = lamella::parse_fraction(o.allowance, 16, "--allowance");
+    s.activation.allowance = s.error.allowance = static_cast<std::uint16_t>(std::min<std::uint64_t>(allowance, 65535));
+    s.activation_rounding = s.error_rounding =
+        o.rounding == "nearest" ? lamella::rounding::nearest : lamella::rounding::stochastic;
+    return s;
+}
+
+inline int parse_width(const std::string& text) {
+    if (text.empty() || text.size() > 3 || text.find_first_not_of("0123456789") != std::string::npos)
+        throw lamella::argument_error("--precision", "laps, fixed:W or fixed:FF,EP with widths of 2..16 bits", text);
+    return lamella::checked_width(std::stoi(text), "--precision");
+}
+
+inline std::unique_ptr<lamella::precision::controller> make_controller(const options& o) {
+    using namespace lamella;
+    if (o.last_layer_width != 0) checked_width(o.last_layer_width, "--last-layer-width");
+    if (o.precision.starts_with("fixed:")) {
+        const std::string widths = o.precision.substr(6);
+        const std::size_t comma = widths.find(',');
+        const int forward = parse_width(widths.substr(0, comma));
+        const int backward = comma == std::string::npos ? forward : parse_width(widths.substr(comma + 1));
+        return std::make_unique<precision::fixed>(
+            forward, backward, o.last_layer_width == 0 ? std::nullopt : std::optional<int>(o.last_layer_width));
+    }
+    if (o.precision != "laps") throw argument_error("--precision", "laps, fixed:W or fixed:FF,EP", o.precision);
+    precision::laps_settings s;
+    s.first_width = checked_width(o.first_width, "--first-width");
+    s.last_layer_width = o.last_layer_width;
+    s.digits = slice::parse_encoding(o.encoding);
+    return std::make_unique<precision::laps>(precision::parse_laps(o.laps, s));
+}
+
+}  // namespace example

@@ -1,0 +1,215 @@
+// One training run of an example program: network, callbacks, evaluation, result. The programs choose data and model,
+// this does the rest.
+#pragma once
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <lamella/io/checkpoint.hpp>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "options.hpp"
+
+namespace example {
+
+using json = nlohmann::ordered_json;
+
+struct sets {
+    lamella::data::dataset train, test;
+    std::optional<lamella::data::dataset> valid;
+};
+
+inline lamella::optim::optimizer make_optimizer(const options& o) {
+    lamella::optim::optimizer_settings s;
+    s.rule = lamella::optim::parse_rule(o.optimizer);
+    const bool adam = o.optimizer == "adam" || o.optimizer == "adamw";
+    const std::string lr = !o.lr.empty() ? o.lr : adam ? "0.001" : o.optimizer == "sign" ? "0.0001" : "0.03";
+    s.lr = lamella::parse_scaled(lr, "--lr");
+    s.momentum = lamella::parse_scaled(o.momentum, "--momentum");
+    s.weight_decay = lamella::parse_scaled(o.weight_decay, "--weight-decay");
+    s.schedule.shape = lamella::optim::parse_schedule(o.schedule);
+    return lamella::optim::optimizer(s);
+}
+
+// What a resumed run must share with the one that it continues.
+inline lamella::io::metadata identity(const options& o, const std::string& model, std::size_t samples,
+                                                   const std::string& precision) {
+    return {{"model", model},
+            {"arithmetic", o.arithmetic},
+            {"seed", std::to_string(o.seed)},
+            {"batch", std::to_string(o.batch)},
+            {"samples", std::to_string(samples)},
+            {"epochs", std::to_string(o.epochs)},
+            {"optimizer", o.optimizer + " lr " + o.lr + " momentum " + o.momentum + " decay " + o.weight_decay},
+            {"schedule", o.schedule},
+            {"encoding", o.encoding},
+            {"precision", precision},
+            {"radix", o.radix + " allowance " + o.allowance + " " + o.rounding}};
+}
+
+template <class Network>
+json train(Network& net, const options& o, const sets& data) {
+    using namespace lamella;
+    constexpr bool fixed = std::is_same_v<typename Network::arithmetic, nn::fixed>;
+    auto optimizer = make_optimizer(o);
+    net.parameters([&](auto& p) { optimizer.prepare(p); });
+    accelerator::slice_counts counts(slice::parse_encoding(o.encoding), instruction_path(o), net.products());
+    std::optional<train::text_file> trace_file;
+    std::optional<precision::trace> trace;
+    std::string precision = "-";
+    if constexpr (fixed) {
+        precision = net.engine().controller->description();
+        net.observe(counts);
+        if (!o.trace.empty()) {
+            trace_file.emplace(o.trace, !o.resume.empty());
+            if (o.resume.empty()) trace_file->write(std::string(precision::trace::header));
+            trace.emplace(counts, [&](std::string_view rows) { trace_file->write(std::string(rows)); });
+            net.observe(*trace);
+        }
+    }
+
+    std::uint64_t next_step = 0;
+    const auto parts = [&](state_visitor& visitor) {
+        net.visit(visitor);
+        {
+            const state_visitor::scope scope(visitor, "optimizer");
+            optimizer.visit(visitor);
+        }
+        {
+            const state_visitor::scope scope(visitor, "counts");
+            counts.visit(visitor);
+        }
+        visitor.integer("next_step", next_step);
+    };
+    struct run_state {
+        const decltype(parts)& all;
+        void visit(state_visitor& visitor) { all(visitor); }
+    } state{parts};
+    const auto must_equal = identity(o, net.description(), data.train.size(), precision);
+    const std::string& from = o.eval.empty() ? o.resume : o.eval;
+    if (!from.empty()) {
+        io::checkpoint checkpoint(from);
+        for (const auto& [key, value] : must_equal)
+            if (o.eval.empty() || key == "model" || key == "arithmetic") checkpoint.require_equal(key, value);
+        checkpoint.load(state);
+    }
+
+    train::fit_settings settings;
+    settings.epochs = o.epochs;
+    settings.batch = o.batch;
+    settings.first_step = next_step;
+    if (o.stop_after != 0) settings.last_step = o.stop_after - 1;
+    train::progress progress(isatty(STDERR_FILENO) != 0);
+    std::optional<train::json_lines> log;
+    if (!o.log.empty()) log.emplace(o.log, !o.resume.empty());
+    struct forward_log {
+        std::optional<train::json_lines>& log;
+        void on_step(const train::step_info& i) { if (log) log->on_step(i); }
+        void on_epoch(const train::epoch_info& i) { if (log) log->on_epoch(i); }
+        void on_finish(const train::run_info& i) { if (log) log->on_finish(i); }
+    } logging{log};
+    train::checkpointing checkpoints(o.save_every, [&](std::uint64_t step) {
+        if (o.checkpoint.empty()) return;
+        next_step = step;
+        io::write_checkpoint(o.checkpoint, state, must_equal);
+    });
+
+    train::fit_result fitted;
+    if (o.eval.empty()) fitted = train::fit(net, optimizer, data.train, settings, progress, logging, checkpoints);
+    if (trace) trace->flush();
+    if (trace_file) trace_file->flush();
+
+    const train::evaluation test = train::evaluate(net, data.test);
+    std::optional<train::evaluation> valid;
+    if (data.valid) valid = train::evaluate(net, *data.valid);
+
+    double seconds = 0;
+    for (const double s : fitted.epoch_seconds) seconds += s;
+    const double trained = static_cast<double>(fitted.next_step - std::min(fitted.next_step, settings.first_step)) *
+                           static_cast<double>(o.batch);
+    json result;
+    result["test_accuracy"] = test.accuracy();
+    result["test_loss"] = test.loss;
+    result["test_samples"] = test.samples;
+    if (valid) result["valid_accuracy"] = valid->accuracy();
+    result["epoch_seconds"] = fitted.epoch_seconds;
+    result["epoch_loss"] = fitted.epoch_loss;
+    result["samples_per_second"] = seconds > 0 ? trained / seconds : 0.0;
+    if constexpr (fixed) {
+        for (const stage s : {stage::feed_forward, stage::error_propagation, stage::weight_gradient})
+            result["mean_width"][std::string(name_of(s))] = static_cast<double>(counts.total(s).mean_width_256()) / 256;
+        const auto total = counts.total();
+        result["slice_products"] = {{"dense16", total.dense16}, {"dense", total.dense}, {"issued", total.issued},
+                                    {"probe", total.probe}};
+        json changes;
+        if (const auto* laps = dynamic_cast<const precision::laps*>(net.engine().controller.get()))
+            for (int l = 0; l < net.products(); ++l) {
+                changes["feed_forward"].push_back(laps->changes(l, 0));
+                changes["error_propagation"].push_back(laps->changes(l, 1));
+            }
+        else
+            for (int l = 0; l < net.products(); ++l) {
+                changes["feed_forward"].push_back(0);
+                changes["error_propagation"].push_back(0);
+            }
+        result["width_changes"] = changes;
+        for (int l = 0; l < net.products(); ++l) {
+            const auto w = net.engine().controller->widths(l);
+            result["widths"]["feed_forward"].push_back(w.activation);
+            result["widths"]["error_propagation"].push_back(w.error);
+        }
+        result["execution"] = o.execution;
+    }
+    result["weights_sha256"] = io::weights_sha256(net);
+    result["seed"] = o.seed;
+    result["model"] = o.model;
+    result["arithmetic"] = o.arithmetic;
+    result["data"] = data.train.name;
+    result["path"] = std::string(name_of(net.engine().isa()));
+    result["threads"] = net.engine().threads();
+
+    std::printf("data       %s\nmodel      %s, %s\n", data.train.name.c_str(), o.model.c_str(), o.arithmetic.c_str());
+    std::printf("test       %.2f %% of %llu images, loss %.4f\n", 100 * test.accuracy(),
+                static_cast<unsigned long long>(test.samples), test.loss);
+    if (valid) std::printf("validation %.2f %% of %llu images\n", 100 * valid->accuracy(),
+                           static_cast<unsigned long long>(valid->samples));
+    if constexpr (fixed) {
+        const auto total = counts.total();
+        std::printf("widths     FF");
+        for (const auto& w : result["widths"]["feed_forward"]) std::printf(" %d", w.template get<int>());
+        std::printf(", EP");
+        for (const auto& w : result["widths"]["error_propagation"]) std::printf(" %d", w.template get<int>());
+        std::printf(" bits at the end; mean FF %.2f, EP %.2f, WG %.2f\n",
+                    result["mean_width"]["feed_forward"].template get<double>(),
+                    result["mean_width"]["error_propagation"].template get<double>(),
+                    result["mean_width"]["weight_gradient"].template get<double>());
+        const double dense16 = std::max(1.0, static_cast<double>(total.dense16));
+        std::printf("slices     %.4f of dense 16 bit at these widths, %.4f issued after skipping (probes %.4f)\n",
+                    static_cast<double>(total.dense) / dense16, static_cast<double>(total.issued) / dense16,
+                    static_cast<double>(total.probe) / dense16);
+    }
+    std::printf("weights    sha256 %s\n", result["weights_sha256"].template get<std::string>().c_str());
+    if (o.json) std::printf("%s\n", result.dump().c_str());
+    return result;
+}
+
+// Builds the network in the arithmetic asked for and trains it.
+template <class Model>
+void run(const Model& model, const options& o, const sets& data) {
+    using namespace lamella;
+    const nn::image_shape input{static_cast<std::int64_t>(data.train.height()), static_cast<std::int64_t>(data.train.width()),
+                                static_cast<std::int64_t>(data.train.channels())};
+    if (o.arithmetic == "fixed") {
+        nn::network<nn::fixed, Model> net(model, input, make_fixed(o), o.seed, make_controller(o));
+        train(net, o, data);
+    } else {
+        typename nn::float32::settings settings;
+        settings.kernels = {instruction_path(o), thread_count(o)};
+        nn::network<nn::float32, Model> net(model, input, settings, o.seed);
+        train(net, o, data);
+    }
+}
+
+}  // namespace example

@@ -1,0 +1,142 @@
+// A zero-skipping bit-slice accelerator as data: the sizes of its blocks and what they may skip. Start here, then read
+// datapath.hpp (what is counted), ioss.hpp (cores), ran.hpp (the tree that merges and drains), optc_cycles.hpp, control.hpp.
+//
+// Sourced (abstracts of COOL CHIPS 2021, JSSC 2021 and IEEE Micro 2022, Han et al.): a slice-level reconfigurable core
+// that skips zero slices "in-out", a double-buffered aggregation network of adaptive bandwidth that keeps cores busy at
+// every width, one optimizer core for momentum and Adam; iterative channel reordering in the sequel.
+// Ours: every number here, and how the blocks work inside. None of it is the authors' design.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "../core/errors.hpp"
+#include "../slice/encoding.hpp"
+
+namespace lamella::accelerator {
+
+// How the positions of non-zero slices are stored. Changes traffic, never cycles.
+enum class index_format : std::uint8_t { bitmap, run_length };
+// How the rows of a tile are dealt to lanes: in turn; longest first by their own cycles; longest first by those that
+// the same rows took in the step before.
+enum class lane_balance : std::uint8_t { none, greedy, iterative };
+// What the cores share among them (ran.hpp).
+enum class dimension : std::uint8_t { plane_pairs, output_channels, input_channels, batch };
+// A sum beyond the accumulator: counted only, or also cut to the accumulator's bits.
+enum class overflow : std::uint8_t { report, wrap };
+// What one product is: a slice product at the present widths; the same with every operand cut as 16 bits; or a
+// product of whole 16-bit mantissas (the two dense baselines, when nothing is skipped).
+enum class product_kind : std::uint8_t { slices, sixteen_bit_slices, native };
+
+inline constexpr std::array<std::string_view, 2> index_format_names{"bitmap", "run-length"};
+inline constexpr std::array<std::string_view, 3> lane_balance_names{"none", "greedy", "iterative"};
+inline constexpr std::array<std::string_view, 4> dimension_names{"plane-pairs", "output-channels", "input-channels",
+                                                                 "batch"};
+inline constexpr std::array<std::string_view, 2> overflow_names{"report", "wrap"};
+inline constexpr std::array<std::string_view, 3> product_kind_names{"slices", "sixteen-bit-slices", "native"};
+constexpr std::string_view name_of(index_format f) noexcept { return index_format_names[static_cast<std::size_t>(f)]; }
+constexpr std::string_view name_of(lane_balance b) noexcept { return lane_balance_names[static_cast<std::size_t>(b)]; }
+constexpr std::string_view name_of(dimension d) noexcept { return dimension_names[static_cast<std::size_t>(d)]; }
+constexpr std::string_view name_of(overflow o) noexcept { return overflow_names[static_cast<std::size_t>(o)]; }
+constexpr std::string_view name_of(product_kind p) noexcept { return product_kind_names[static_cast<std::size_t>(p)]; }
+
+inline constexpr int max_cores = 64;
+
+struct configuration {
+    std::string name = "hnpu";
+    int cores = 16;         // a power of two up to 64: the leaves of a binary tree
+    int lanes = 16;         // of a core, 1..256; each walks one row of the streamed operand
+    int multipliers = 4;    // slice multipliers of a lane, 1..1024
+    int rows_a_lane = 8;    // rows that a lane walks before all lanes meet, 1..256; a tile has lanes x rows_a_lane rows
+    int window = 16;        // digits that the zero detector sees at once, aligned; a power of two up to 64
+    index_format index = index_format::bitmap;
+    int run_bits = 4;       // of a run length, 1..16
+    bool input_skip = true;   // zero slices of the streamed operand are not issued
+    bool output_skip = true;  // outputs that nothing needs are not computed
+    lane_balance balance = lane_balance::greedy;
+    int banks = 2;          // of accumulators, 1..8; with one, nothing overlaps
+    int drain_width = 4;    // outputs a cycle that leave one core's port of the tree, 1..4096
+    std::array<dimension, 4> order{dimension::batch, dimension::output_channels, dimension::plane_pairs,
+                                   dimension::input_channels};  // filled first to last; each once
+    int accumulator_bits = 48;  // 8..64
+    accelerator::overflow overflow = accelerator::overflow::report;
+    int native_multipliers = 4;  // 16-bit multipliers of a core in the native baseline, 1..256: one for each of its lanes
+    product_kind products = product_kind::slices;
+    slice::encoding encoding = slice::encoding::sign_magnitude;
+    int optc_lanes = 16;    // elements that the optimizer core takes up a cycle, 1..4096
+    int clock_mhz = 200;    // only to turn cycles into time, 1..10000
+
+    int tile_rows() const noexcept { return lanes * rows_a_lane; }
+    int all_multipliers() const noexcept { return cores * lanes * multipliers; }
+    friend bool operator==(const configuration&, const configuration&) = default;
+};
+
+// Calls visit(name, value, lowest, highest) for every number of a configuration; in the order of a configuration file.
+template <class Configuration, class Visit>
+void each_number(Configuration& c, Visit&& visit) {
+    visit("cores", c.cores, 1, max_cores);
+    visit("lanes", c.lanes, 1, 256);
+    visit("multipliers", c.multipliers, 1, 1024);
+    visit("rows_a_lane", c.rows_a_lane, 1, 256);
+    visit("window", c.window, 1, 64);
+    visit("run_bits", c.run_bits, 1, 16);
+    visit("banks", c.banks, 1, 8);
+    visit("drain_width", c.drain_width, 1, 4096);
+    visit("accumulator_bits", c.accumulator_bits, 8, 64);
+    visit("native_multipliers", c.native_multipliers, 1, 256);
+    visit("optc_lanes", c.optc_lanes, 1, 4096);
+    visit("clock_mhz", c.clock_mhz, 1, 10000);
+}
+
+// Returns c. Throws argument_error, naming the field, for a number out of its range and an order that is none.
+inline const configuration& validated(const configuration& c) {
+    each_number(c, [](std::string_view name, int value, int lowest, int highest) {
+        if (value < lowest || value > highest)
+            throw argument_error(name, std::to_string(lowest) + ".." + std::to_string(highest), std::to_string(value));
+    });
+    if (!std::has_single_bit(static_cast<unsigned>(c.cores)))
+        throw argument_error("cores", "a power of two", std::to_string(c.cores));
+    if (!std::has_single_bit(static_cast<unsigned>(c.window)))
+        throw argument_error("window", "a power of two", std::to_string(c.window));
+    auto sorted = c.order;
+    std::sort(sorted.begin(), sorted.end());
+    for (std::size_t i = 0; i < sorted.size(); ++i)
+        if (sorted[i] != static_cast<dimension>(i))
+            throw argument_error("order", "plane-pairs, output-channels, input-channels and batch, each once",
+                                 "one that lacks " + std::string(dimension_names[i]));
+    return c;
+}
+
+// Reconstruction: the public abstracts give blocks and purposes, no sizes. 1 024 slice multipliers; the native baseline
+// has 64 of 16 bits, each of which does the work of sixteen.
+inline configuration hnpu() { return {}; }
+
+// The dense machines that gains are measured against, every operand of 16 bits and nothing skipped: sixteen slice
+// products for each pair of mantissas on the same array, or one product on the native multipliers. The native lanes
+// share out the same tiles, and no multiplier of theirs is left over when partners are few.
+inline configuration dense_16_slices(configuration c) {
+    c.products = product_kind::sixteen_bit_slices;
+    c.input_skip = c.output_skip = false;
+    c.balance = lane_balance::none;
+    return c;
+}
+inline configuration dense_16_native(configuration c) {
+    c = dense_16_slices(std::move(c));
+    c.products = product_kind::native;
+    c.rows_a_lane = std::clamp(c.tile_rows() / c.native_multipliers, 1, 256);
+    c.lanes = c.native_multipliers;
+    c.multipliers = 1;
+    return c;
+}
+// At the widths that training chose, nothing skipped.
+inline configuration dense_present(configuration c) {
+    c = dense_16_slices(std::move(c));
+    c.products = product_kind::slices;
+    return c;
+}
+
+}  // namespace lamella::accelerator

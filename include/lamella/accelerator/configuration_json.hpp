@@ -1,0 +1,139 @@
+// Accelerator configurations as JSON files: one flat object. Every key is a field of configuration.hpp by its name; what
+// is missing has hnpu()'s value. Needs nlohmann-json (`lamella::json`).
+//
+//   {"name": "small", "cores": 4, "lanes": 8, "balance": "greedy", "order": ["batch", "output-channels", "plane-pairs",
+//    "input-channels"], "input_skip": false}
+#pragma once
+
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <string_view>
+
+#include "configuration.hpp"
+
+namespace lamella::accelerator {
+namespace detail {
+
+// Calls visit(key, field, names) for every choice among names.
+template <class Configuration, class Visit>
+void each_choice(Configuration& c, Visit&& visit) {
+    visit("index", c.index, index_format_names);
+    visit("balance", c.balance, lane_balance_names);
+    visit("overflow", c.overflow, overflow_names);
+    visit("products", c.products, product_kind_names);
+    visit("encoding", c.encoding, slice::encoding_names);
+}
+
+template <class Names>
+std::string any_of(const Names& names) {
+    std::string text;
+    for (std::size_t i = 0; i < names.size(); ++i)
+        text += (i == 0 ? "\"" : i + 1 < names.size() ? ", \"" : " or \"") + std::string(names[i]) + "\"";
+    return text;
+}
+
+template <class Field, class Names>
+Field choice_from(const std::string& path, std::string_view key, const nlohmann::json& value, const Names& names) {
+    for (std::size_t i = 0; i < names.size(); ++i)
+        if (value.is_string() && value.get_ref<const std::string&>() == names[i]) return static_cast<Field>(i);
+    throw file_error(path, key, any_of(names), value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
+}
+
+}  // namespace detail
+
+// The configuration in `text`; `path` names it in errors. Throws file_error for text that is no JSON, keys that are
+// unknown or repeated, and values of a wrong type or out of their range.
+inline configuration configuration_from_json(const std::string& text, const std::string& path) {
+    std::set<std::string> seen;
+    const auto guard = [&](int depth, nlohmann::json::parse_event_t event, const nlohmann::json& parsed) {
+        using event_t = nlohmann::json::parse_event_t;
+        if ((event == event_t::object_start && depth > 0) || (event == event_t::array_start && depth > 1))
+            throw file_error(path, "configuration", "one flat object", "a nested one");
+        if (event == event_t::key && !seen.insert(parsed.get<std::string>()).second)
+            throw file_error(path, parsed.get<std::string>(), "this key once", "it twice");
+        return true;
+    };
+    nlohmann::json object;
+    try {
+        object = nlohmann::json::parse(text, guard);
+    } catch (const nlohmann::json::exception& failure) {
+        throw file_error(path, "configuration", "JSON", failure.what());
+    }
+    if (!object.is_object()) throw file_error(path, "configuration", "an object", object.type_name());
+
+    configuration c = hnpu();
+    std::set<std::string> known{"name", "input_skip", "output_skip", "order"};
+    const auto find = [&](std::string_view key) -> const nlohmann::json* {
+        known.insert(std::string(key));
+        const auto found = object.find(std::string(key));
+        return found == object.end() ? nullptr : &*found;
+    };
+    each_number(c, [&](std::string_view key, int& field, int lowest, int highest) {
+        const nlohmann::json* const value = find(key);
+        if (value == nullptr) return;
+        const std::string range = "an integer from " + std::to_string(lowest) + " to " + std::to_string(highest);
+        if (!value->is_number_integer()) throw file_error(path, key, range, value->dump());
+        const bool large = value->is_number_unsigned() && value->get<std::uint64_t>() > static_cast<std::uint64_t>(highest);
+        if (large || value->get<std::int64_t>() < lowest || value->get<std::int64_t>() > highest)
+            throw file_error(path, key, range, value->dump());
+        field = static_cast<int>(value->get<std::int64_t>());
+    });
+    detail::each_choice(c, [&](std::string_view key, auto& field, const auto& names) {
+        if (const nlohmann::json* const value = find(key))
+            field = detail::choice_from<std::decay_t<decltype(field)>>(path, key, *value, names);
+    });
+    for (const auto& [key, field] : {std::pair{"input_skip", &c.input_skip}, std::pair{"output_skip", &c.output_skip}})
+        if (const nlohmann::json* const value = find(key)) {
+            if (!value->is_boolean()) throw file_error(path, key, "true or false", value->type_name());
+            *field = value->get<bool>();
+        }
+    if (const nlohmann::json* const value = find("name")) {
+        if (!value->is_string()) throw file_error(path, "name", "a string", value->type_name());
+        c.name = value->get<std::string>();
+    }
+    if (const nlohmann::json* const value = find("order")) {
+        if (!value->is_array() || value->size() != c.order.size())
+            throw file_error(path, "order", "an array of 4 names", value->is_array() ? std::to_string(value->size()) + " of them" : value->type_name());
+        for (std::size_t i = 0; i < c.order.size(); ++i)
+            c.order[i] = detail::choice_from<dimension>(path, "order", (*value)[i], dimension_names);
+    }
+    for (const auto& [key, value] : object.items())
+        if (!known.contains(key)) throw file_error(path, key, "a field of a configuration", "an unknown key");
+    try {
+        validated(c);
+    } catch (const argument_error& failure) {  // what concerns more than one value: powers of two, the order
+        throw file_error(path, "configuration", "values that fit together", failure.what());
+    }
+    return c;
+}
+
+// Throws file_error, also for a file that cannot be read or has more than a megabyte.
+inline configuration read_configuration(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    if (!file) throw file_error(path, "file", "one that can be read", "none");
+    std::string text;
+    constexpr std::size_t most = std::size_t{1} << 20;
+    for (std::istreambuf_iterator<char> at(file), end; at != end && text.size() <= most; ++at) text.push_back(*at);
+    if (text.size() > most) throw file_error(path, "size", "at most 1048576 bytes", "more");
+    if (file.bad()) throw file_error(path, "file", "one that can be read", "an error while reading");
+    return configuration_from_json(text, path);
+}
+
+// Every field, so that reading it gives the same configuration.
+inline std::string to_json(const configuration& c) {
+    nlohmann::ordered_json object;
+    object["name"] = c.name;
+    each_number(c, [&](std::string_view key, int value, int, int) { object[std::string(key)] = value; });
+    detail::each_choice(c, [&](std::string_view key, auto field, const auto& names) {
+        object[std::string(key)] = std::string(names[static_cast<std::size_t>(field)]);
+    });
+    object["input_skip"] = c.input_skip;
+    object["output_skip"] = c.output_skip;
+    for (const dimension d : c.order) object["order"].push_back(std::string(name_of(d)));
+    return object.dump(2);
+}
+
+}  // namespace lamella::accelerator

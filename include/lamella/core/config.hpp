@@ -1,0 +1,56 @@
+// Version and feature macros. Every macro is 0 or 1, may be set before the first include, and must be the same in all
+// translation units of a program.
+#pragma once
+
+#define LAMELLA_VERSION_MAJOR 0
+#define LAMELLA_VERSION_MINOR 1
+#define LAMELLA_VERSION_PATCH 0
+
+// 1 when built for x86-64: the AVX2 and AVX-512 kernels are compiled through per-function target attributes and chosen
+// at run time, whatever the compiler's flags.
+#ifndef LAMELLA_X86
+#if defined(__x86_64__)
+#define LAMELLA_X86 1
+#else
+#define LAMELLA_X86 0
+#endif
+#endif
+
+// 1 when built for 64-bit Arm, where NEON is always there.
+#ifndef LAMELLA_NEON
+#if defined(__aarch64__)
+#define LAMELLA_NEON 1
+#else
+#define LAMELLA_NEON 0
+#endif
+#endif
+
+// 1 when kernels may run on OpenMP threads (`lamella::openmp`). Results never depend on it.
+#ifndef LAMELLA_OPENMP
+#if defined(_OPENMP)
+#define LAMELLA_OPENMP 1
+#else
+#define LAMELLA_OPENMP 0
+#endif
+#endif
+
+// 1 when .gz files can be read (`lamella::zlib`).
+#ifndef LAMELLA_ZLIB
+#define LAMELLA_ZLIB 0
+#endif
+
+// 1 when the float twin multiplies through CBLAS (`lamella::cblas`), otherwise through a blocked kernel of its own.
+#ifndef LAMELLA_CBLAS
+#define LAMELLA_CBLAS 0
+#endif
+
+#define LAMELLA_ALWAYS_INLINE inline __attribute__((always_inline))
+#define LAMELLA_RESTRICT __restrict__
+
+namespace lamella {
+
+struct version {
+    int major = LAMELLA_VERSION_MAJOR, minor = LAMELLA_VERSION_MINOR, patch = LAMELLA_VERSION_PATCH;
+};
+
+}  // namespace lamella

@@ -1,0 +1,243 @@
+// The tile for AVX-512 VNNI: bytes through vpdpbusd, words through vpdpwssd. 24 accumulators, whatever the shape:
+// 6 rows x 64 columns, 8 x 48, 12 x 32 or 24 x 16, and lower tiles for the last rows.
+//
+// Every loop over accumulators must be unrolled, or the compiler keeps them in memory at half the speed.
+#pragma once
+
+#include <type_traits>
+
+#include "../core/path.hpp"
+#include "depth.hpp"
+#include "tile.hpp"
+
+#if LAMELLA_X86
+#include "../core/intrinsics.hpp"
+
+namespace lamella::gemm::detail {
+
+struct multiply_bytes {
+    LAMELLA_TARGET_AVX512 static LAMELLA_ALWAYS_INLINE __m512i add(__m512i sum, __m512i right, __m512i left) {
+        return _mm512_dpbusd_epi32(sum, right, left);
+    }
+};
+struct multiply_unsigned_left {
+    LAMELLA_TARGET_AVX512 static LAMELLA_ALWAYS_INLINE __m512i add(__m512i sum, __m512i right, __m512i left) {
+        return _mm512_dpbusd_epi32(sum, left, right);
+    }
+};
+struct multiply_words {
+    LAMELLA_TARGET_AVX512 static LAMELLA_ALWAYS_INLINE __m512i add(__m512i sum, __m512i right, __m512i left) {
+        return _mm512_dpwssd_epi32(sum, right, left);
+    }
+};
+
+// Adds the two sums of each column of folded groups: two vectors become one.
+LAMELLA_TARGET_AVX512 inline void unfold_avx512(std::int32_t* sums, int vectors) {
+    const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    const __m512i odd = _mm512_set_epi32(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+    for (int v = 0; v < vectors; v += 2) {
+        const __m512i x = _mm512_load_si512(sums + v * tile_lanes), y = _mm512_load_si512(sums + (v + 1) * tile_lanes);
+        _mm512_store_si512(sums + v / 2 * tile_lanes, _mm512_add_epi32(_mm512_permutex2var_epi32(x, even, y),
+                                                                       _mm512_permutex2var_epi32(x, odd, y)));
+    }
+}
+
+LAMELLA_TARGET_AVX512 LAMELLA_ALWAYS_INLINE __m512i broadcast_avx512(std::int32_t group) {
+    return _mm512_set1_epi32(group);
+}
+LAMELLA_TARGET_AVX512 LAMELLA_ALWAYS_INLINE __m512i broadcast_avx512(std::int64_t pair) {
+    return _mm512_set1_epi64(pair);
+}
+
+// With Quads, four neighbouring rows share a pointer and a constant distance, so that 24 rows need 6 pointers. Listed:
+// the groups of the job's list instead of whole spans, at the same speed a group.
+template <class Multiply, class Group, int Rows, int Vectors, bool Quads, bool Listed>
+LAMELLA_TARGET_AVX512 void tile_avx512(const tile_job& job) {
+    constexpr int pointers = Quads ? Rows / 4 : Rows;
+    __m512i sum[Rows][Vectors];
+    const std::byte* start[pointers];
+#pragma GCC unroll 24
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < Vectors; ++v) sum[r][v] = _mm512_setzero_si512();
+#pragma GCC unroll 24
+    for (int q = 0; q < pointers; ++q) start[q] = job.left + job.rows[q * job.rows_step];
+    const std::byte* right = job.right;
+    const std::int64_t group_step = job.group_step, row_step = job.row_step;
+    const group_span* span = job.spans;
+    const std::uint32_t* list = job.list;
+    const std::int64_t rounds = Listed ? job.list_count : job.span_count;
+    for (std::int64_t round = 0; round < rounds; ++round) {
+        std::int64_t at, left = 1;
+        if constexpr (Listed) {
+            const std::int64_t g = *list++;
+            at = job.group_left[g];
+            right = job.right + g * (Vectors * vector_bytes);
+        } else {
+            at = span->left;
+            left = span++->groups;
+        }
+        const std::byte* row[pointers];
+        if constexpr (Quads) {
+#pragma GCC unroll 24
+            for (int q = 0; q < pointers; ++q) row[q] = start[q] + at;
+        }
+        for (; left > 0; --left) {
+            __m512i vector[Vectors];
+#pragma GCC unroll 4
+            for (int v = 0; v < Vectors; ++v) vector[v] = _mm512_load_si512(right + v * vector_bytes);
+#pragma GCC unroll 24
+            for (int r = 0; r < Rows; ++r) {
+                const std::byte* from = Quads ? row[r / 4] + (r % 4) * row_step : start[Quads ? 0 : r] + at;
+                const __m512i group = broadcast_avx512(group_at<Group>(from));
+#pragma GCC unroll 4
+                for (int v = 0; v < Vectors; ++v) sum[r][v] = Multiply::add(sum[r][v], vector[v], group);
+            }
+            if constexpr (Listed) break;
+            if constexpr (Quads) {
+#pragma GCC unroll 24
+                for (int q = 0; q < pointers; ++q) row[q] += group_step;
+            }
+            at += group_step;
+            right += Vectors * vector_bytes;
+        }
+    }
+    std::int32_t* const sums = job.sums;
+#pragma GCC unroll 24
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < Vectors; ++v) _mm512_store_si512(sums + (r * Vectors + v) * tile_lanes, sum[r][v]);
+    if constexpr (sizeof(Group) == 8) {
+        asm volatile("" ::: "memory");  // or g++ 12 folds registers instead, and spills all of them in the loop above
+        unfold_avx512(sums, Rows * Vectors);
+    }
+}
+
+// The sum of the bytes of one row over the segments, spread over 16 lanes.
+LAMELLA_TARGET_AVX512 inline __m512i sum_row_avx512(const std::byte* row, const depth_segment* segments,
+                                                    std::int64_t count) {
+    const __m512i ones = _mm512_set1_epi8(1);
+    __m512i sum = _mm512_setzero_si512();
+    for (std::int64_t s = 0; s < count; ++s) {
+        const std::byte* from = row + segments[s].offset[0];
+        std::int64_t k = segments[s].length;
+        for (; k >= vector_bytes; k -= vector_bytes, from += vector_bytes)
+            sum = _mm512_dpbusd_epi32(sum, ones, _mm512_loadu_si512(from));
+        if (k > 0) sum = _mm512_dpbusd_epi32(sum, ones, _mm512_maskz_loadu_epi8((std::uint64_t{1} << k) - 1, from));
+    }
+    return sum;
+}
+
+// into[i] = 128 x the sum of the bytes of row i over the segments, modulo 2^32. Four rows at a time, `rows` and `into`
+// filled up to a multiple of four.
+LAMELLA_TARGET_AVX512 inline void sum_rows_avx512(const std::byte* left, const std::int64_t* rows, std::int64_t count,
+                                                  const depth_segment* segments, std::int64_t segment_count,
+                                                  std::int32_t* into) {
+    for (std::int64_t i = 0; i < count; i += 4) {
+        __m512i x[4];
+        for (int r = 0; r < 4; ++r) x[r] = sum_row_avx512(left + rows[i + r], segments, segment_count);
+        const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(x[0], x[1]), _mm512_unpackhi_epi32(x[0], x[1]));
+        const __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(x[2], x[3]), _mm512_unpackhi_epi32(x[2], x[3]));
+        const __m512i sums = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+        const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(sums), _mm512_extracti64x4_epi64(sums, 1));
+        const __m128i total = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(into + i), _mm_slli_epi32(total, 7));
+    }
+}
+
+// The same of the 16 rows of a packed vector.
+LAMELLA_TARGET_AVX512 inline void sum_packed_avx512(const std::byte* packed, std::int64_t groups, std::int32_t* into) {
+    const __m512i ones = _mm512_set1_epi8(1);
+    __m512i sum = _mm512_setzero_si512();
+    for (std::int64_t g = 0; g < groups; ++g)
+        sum = _mm512_dpbusd_epi32(sum, ones, _mm512_load_si512(packed + g * vector_bytes));
+    _mm512_storeu_si512(into, _mm512_slli_epi32(sum, 7));
+}
+
+// True when no byte of [from, from + count) is negative. Stops at the first one.
+LAMELLA_TARGET_AVX512 inline bool nonnegative_avx512(const std::int8_t* from, std::int64_t count) {
+    for (; count >= vector_bytes; count -= vector_bytes, from += vector_bytes)
+        if (_mm512_movepi8_mask(_mm512_loadu_si512(from)) != 0) return false;
+    if (count == 0) return true;
+    return _mm512_movepi8_mask(_mm512_maskz_loadu_epi8((std::uint64_t{1} << count) - 1, from)) == 0;
+}
+
+// One row's non-zero groups, listed with their values, times all columns of a panel. Several sets of accumulators hide
+// the latency of the dot product.
+template <class Multiply, int Vectors>
+LAMELLA_TARGET_AVX512 void row_avx512(const std::uint32_t* groups, const std::int32_t* values, std::int64_t count,
+                                      const std::byte* right, std::int32_t* sums) {
+    constexpr int sets = Vectors == 1 ? 4 : 2;
+    __m512i sum[sets][Vectors];
+#pragma GCC unroll 4
+    for (int s = 0; s < sets; ++s)
+#pragma GCC unroll 4
+        for (int v = 0; v < Vectors; ++v) sum[s][v] = _mm512_setzero_si512();
+    for (; count >= sets; count -= sets, groups += sets, values += sets) {
+#pragma GCC unroll 4
+        for (int s = 0; s < sets; ++s) {
+            const std::byte* from = right + std::size_t{groups[s]} * (Vectors * vector_bytes);
+            const __m512i group = _mm512_set1_epi32(values[s]);
+#pragma GCC unroll 4
+            for (int v = 0; v < Vectors; ++v)
+                sum[s][v] = Multiply::add(sum[s][v], _mm512_load_si512(from + v * vector_bytes), group);
+        }
+    }
+    for (; count > 0; --count) {
+        const std::byte* from = right + std::size_t{*groups++} * (Vectors * vector_bytes);
+        const __m512i group = _mm512_set1_epi32(*values++);
+#pragma GCC unroll 4
+        for (int v = 0; v < Vectors; ++v)
+            sum[0][v] = Multiply::add(sum[0][v], _mm512_load_si512(from + v * vector_bytes), group);
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < Vectors; ++v) {
+#pragma GCC unroll 4
+        for (int s = 1; s < sets; ++s) sum[0][v] = _mm512_add_epi32(sum[0][v], sum[s][v]);
+        _mm512_store_si512(sums + v * tile_lanes, sum[0][v]);
+    }
+}
+
+// Words are never skipped (skip.hpp).
+template <class Multiply, class Group, int Rows, int Vectors, bool Quads>
+constexpr tile_kernel described_avx512() noexcept {
+    tile_kernel kernel{
+        tile_avx512<Multiply, Group, Rows, Vectors, Quads, false>, Rows, Vectors, Quads, nullptr, nullptr};
+    if constexpr (!std::is_same_v<Multiply, multiply_words>) {
+        kernel.run_list = tile_avx512<Multiply, Group, Rows, Vectors, Quads, true>;
+        if constexpr (sizeof(Group) == 4) kernel.run_row = row_avx512<Multiply, Vectors>;
+    }
+    return kernel;
+}
+
+// The kernel for tiles of so many vectors when `rows` are left: the full height, or a lower one that suffices.
+template <class Multiply>
+inline tile_kernel kernel_avx512(int fold, int vectors, bool quads, std::int64_t rows) noexcept {
+    using one = std::int32_t;
+    using two = std::int64_t;
+    if (fold == 2) {
+        if (vectors == 1)
+            return quads ? described_avx512<Multiply, two, 24, 1, true>()
+                         : described_avx512<Multiply, two, 24, 1, false>();
+        return quads ? described_avx512<Multiply, two, 12, 2, true>() : described_avx512<Multiply, two, 12, 2, false>();
+    }
+    switch (vectors) {
+        case 1:
+            if (rows <= 8) return described_avx512<Multiply, one, 8, 1, false>();
+            return quads ? described_avx512<Multiply, one, 24, 1, true>()
+                         : described_avx512<Multiply, one, 24, 1, false>();
+        case 2:
+            if (rows <= 6) return described_avx512<Multiply, one, 6, 2, false>();
+            return quads ? described_avx512<Multiply, one, 12, 2, true>()
+                         : described_avx512<Multiply, one, 12, 2, false>();
+        case 3:
+            if (rows <= 4) return described_avx512<Multiply, one, 4, 3, false>();
+            return described_avx512<Multiply, one, 8, 3, false>();
+        default:
+            if (rows <= 3) return described_avx512<Multiply, one, 3, 4, false>();
+            return described_avx512<Multiply, one, 6, 4, false>();
+    }
+}
+
+}  // namespace lamella::gemm::detail
+#endif

@@ -1,0 +1,19 @@
+// Everything that a training program needs, and nothing beyond xtensor: formats and the quantiser, slices, sliced GEMM,
+// layers and networks, precision controllers, optimizers, the training loop, data readers, counts.
+//
+// Not included, each with a component of its own: io/checkpoint.hpp (lamella::json).
+#pragma once
+
+#include "accelerator/slice_counts.hpp"
+#include "core/config.hpp"
+#include "core/fixed_tensor.hpp"
+#include "data/digits.hpp"
+#include "data/idx.hpp"
+#include "gemm/multiply.hpp"
+#include "io/hashes.hpp"
+#include "nn/network.hpp"
+#include "optim/optimizer.hpp"
+#include "precision/laps.hpp"
+#include "precision/trace.hpp"
+#include "train/callbacks.hpp"
+#include "train/fit.hpp"

@@ -1,0 +1,224 @@
+// Layers, written once over the arithmetic: linear, conv2d, relu, flatten. Pooling is in pool.hpp, loss in loss.hpp.
+//
+// A layer has two parts. The *blueprint* (`conv2d`, `relu`, ...) is a small value that users compose. Its nested
+// template `layer<A>` is the layer in arithmetic A (nn::fixed, nn::float32, nn::float64):
+//
+//   image_shape build(A::engine&, const image_shape& in, layer_ids&)   shapes, parameters, initial weights
+//   A::tensor& forward(A::engine&, A::tensor& in)
+//   A::tensor* backward(A::engine&, A::tensor& error, bool wanted)     error of its input; null unless wanted
+//   void parameters(visit)                                             calls visit(A::parameter&)
+//   void halve(); void visit(state_visitor&)                           running statistics; state
+//
+// To add a layer, write such a pair; nothing else knows the list.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "../core/path.hpp"
+#include "fixed.hpp"
+#include "fixed_product.hpp"
+#include "initial.hpp"
+#include "real.hpp"
+#include "shape.hpp"
+
+namespace lamella::nn {
+
+// Numbers handed out while a network is built: `structure` counts all layers (it keys random bits), `products` those
+// with a GEMM (it names them to controllers and observers).
+struct layer_ids {
+    int structure = 0;
+    int products = 0;
+};
+
+namespace detail {
+
+template <class T>
+LAMELLA_ALWAYS_INLINE void rectify_body(T* x, std::int64_t n) {
+    for (std::int64_t i = 0; i < n; ++i) x[i] = x[i] > T{0} ? x[i] : T{0};
+}
+LAMELLA_MULTIVERSION_TEMPLATE(rectify, (class T), (T* x, std::int64_t n), (x, n))
+
+template <class T>
+LAMELLA_ALWAYS_INLINE void gate_body(const T* x, T* error, std::int64_t n) {
+    for (std::int64_t i = 0; i < n; ++i) error[i] = x[i] > T{0} ? error[i] : T{0};
+}
+LAMELLA_MULTIVERSION_TEMPLATE(gate, (class T), (const T* x, T* error, std::int64_t n), (x, error, n))
+
+// What linear and conv2d share: a weight, a bias and the three products.
+template <class A>
+class affine_layer {
+  public:
+    image_shape build(typename A::engine& e, const geometry& g, layer_ids& ids) {
+        index_ = ids.products++;
+        const auto layer = static_cast<std::uint16_t>(ids.structure++);
+        product_.build(e, g, index_, layer);
+        const auto size = [](std::int64_t x) { return static_cast<std::size_t>(x); };
+        declare(weight_, "weight",
+                {size(g.out.channels), size(g.kernel_height), size(g.kernel_width), size(g.in.channels)}, layer, false);
+        declare(bias_, "bias", {size(g.out.channels)}, layer, true);
+        initialise(weight_, g.depth(), e.seed);
+        geometry_ = g;
+        return g.out;
+    }
+    typename A::tensor& forward(typename A::engine& e, typename A::tensor& in) {
+        in_ = &in;
+        product_.forward(e, in, weight_, bias_, out_);
+        return out_;
+    }
+    typename A::tensor* backward(typename A::engine& e, typename A::tensor& error, bool wanted) {
+        product_.backward(e, *in_, error, weight_, bias_, wanted ? &in_error_ : nullptr);
+        return wanted ? &in_error_ : nullptr;
+    }
+    template <class Visit>
+    void parameters(Visit&& visit) {
+        visit(weight_);
+        visit(bias_);
+    }
+    void halve() noexcept { product_.halve(); }
+    void visit(state_visitor& visitor) {
+        weight_.visit(visitor);
+        bias_.visit(visitor);
+        product_.visit(visitor);
+    }
+    const geometry& shape() const noexcept { return geometry_; }
+    int index() const noexcept { return index_; }
+    typename A::parameter& weight() noexcept { return weight_; }
+    typename A::parameter& bias() noexcept { return bias_; }
+
+  private:
+    geometry geometry_;
+    int index_ = 0;
+    typename A::product product_;
+    typename A::parameter weight_, bias_;
+    typename A::tensor* in_ = nullptr;
+    typename A::tensor out_, in_error_;
+};
+
+// A layer without parameters or state.
+struct stateless {
+    template <class Visit>
+    void parameters(Visit&&) {}
+    void halve() noexcept {}
+    void visit(state_visitor&) {}
+};
+
+}  // namespace detail
+
+// Fully connected: every input value of a sample to `units` outputs (1 x 1 x units).
+struct linear {
+    std::int64_t units = 1;
+
+    std::string describe() const { return "linear(" + std::to_string(units) + ")"; }
+
+    template <class A>
+    class layer;
+};
+
+template <class A>
+class linear::layer : public detail::affine_layer<A> {
+  public:
+    explicit layer(const linear& blueprint) : blueprint_(blueprint) {}
+    image_shape build(typename A::engine& e, const image_shape& in, layer_ids& ids) {
+        if (blueprint_.units < 1) throw argument_error("linear units", "at least 1", std::to_string(blueprint_.units));
+        return detail::affine_layer<A>::build(
+            e, convolution({1, 1, in.size()}, blueprint_.units, 1, 1, 1, 0), ids);
+    }
+
+  private:
+    linear blueprint_;
+};
+
+// Convolution with a square kernel, zero padding and a bias; weights OHWI.
+struct conv2d {
+    std::int64_t channels = 1;
+    std::int64_t kernel = 3;
+    std::int64_t stride = 1;
+    std::int64_t padding = 0;
+
+    std::string describe() const {
+        return "conv2d(" + std::to_string(channels) + "," + std::to_string(kernel) + "," + std::to_string(stride) + "," +
+               std::to_string(padding) + ")";
+    }
+
+    template <class A>
+    class layer;
+};
+
+template <class A>
+class conv2d::layer : public detail::affine_layer<A> {
+  public:
+    explicit layer(const conv2d& blueprint) : blueprint_(blueprint) {}
+    image_shape build(typename A::engine& e, const image_shape& in, layer_ids& ids) {
+        const conv2d& b = blueprint_;
+        return detail::affine_layer<A>::build(e, convolution(in, b.channels, b.kernel, b.kernel, b.stride, b.padding),
+                                              ids);
+    }
+
+  private:
+    conv2d blueprint_;
+};
+
+// max(x, 0), in place and exact; passes error where x > 0.
+struct relu {
+    std::string describe() const { return "relu"; }
+
+    template <class A>
+    class layer : public detail::stateless {
+      public:
+        explicit layer(const relu&) {}
+        image_shape build(typename A::engine&, const image_shape& in, layer_ids& ids) {
+            ++ids.structure;
+            return in;
+        }
+        typename A::tensor& forward(typename A::engine& e, typename A::tensor& in) {
+            detail::rectify(e.isa(), in.data.data(), in.size());
+            in.gated = true;
+            forget_count(in);
+            out_ = &in;
+            return in;
+        }
+        typename A::tensor* backward(typename A::engine& e, typename A::tensor& error, bool wanted) {
+            if (!wanted) return nullptr;
+            if (error.gated) return &error;
+            detail::gate(e.isa(), out_->data.data(), error.data.data(), error.size());
+            forget_count(error);
+            return &error;
+        }
+
+      private:
+        static void forget_count(typename A::tensor& t) {
+            if constexpr (requires { t.counted; }) t.counted = false;
+        }
+        typename A::tensor* out_ = nullptr;
+    };
+};
+
+// Forgets the image's shape: height x width x channels values become one pixel of as many channels. NHWC order stays.
+struct flatten {
+    std::string describe() const { return "flatten"; }
+
+    template <class A>
+    class layer : public detail::stateless {
+      public:
+        explicit layer(const flatten&) {}
+        image_shape build(typename A::engine&, const image_shape& in, layer_ids& ids) {
+            ++ids.structure;
+            from_ = in;
+            return {1, 1, in.size()};
+        }
+        typename A::tensor& forward(typename A::engine&, typename A::tensor& in) {
+            in.shape = {1, 1, from_.size()};
+            return in;
+        }
+        typename A::tensor* backward(typename A::engine&, typename A::tensor& error, bool wanted) {
+            error.shape = from_;
+            return wanted ? &error : nullptr;
+        }
+
+      private:
+        image_shape from_;
+    };
+};
+
+}  // namespace lamella::nn

@@ -1,0 +1,299 @@
+// Pooling: max_pool2d (exact; ties go to the first position in row-major order) and avg_pool2d.
+//
+// Windows do not overlap (stride at least the kernel), so an error goes back to one place and never has to be summed.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <limits>
+#include <string>
+
+#include "../core/rounding.hpp"
+#include "layers.hpp"
+
+namespace lamella::nn {
+
+namespace detail {
+
+// Shapes of one pooling layer.
+struct pooling {
+    image_shape in, out;
+    std::int64_t kernel = 2, stride = 2;
+};
+
+inline pooling make_pooling(const char* name, const image_shape& in, std::int64_t kernel, std::int64_t stride) {
+    if (kernel < 1 || kernel > 15) throw argument_error(std::string(name) + " kernel", "1..15", std::to_string(kernel));
+    if (stride < kernel)
+        throw argument_error(std::string(name) + " stride", "at least the kernel (" + std::to_string(kernel) + ")",
+                             std::to_string(stride));
+    if (in.height < kernel || in.width < kernel)
+        throw argument_error(std::string(name) + " kernel", "one that fits " + to_string(in), std::to_string(kernel));
+    return {in, {(in.height - kernel) / stride + 1, (in.width - kernel) / stride + 1, in.channels}, kernel, stride};
+}
+
+// Places are as wide as values while they are compared, so that both fill vectors alike.
+template <class T>
+using place_of = std::conditional_t<sizeof(T) == 8, std::int64_t, std::int32_t>;
+
+// Keeps in (best, where) the larger of itself and `other` at other's place, the smaller place in a tie.
+template <class T>
+LAMELLA_ALWAYS_INLINE void keep_larger(T* LAMELLA_RESTRICT best, place_of<T>* LAMELLA_RESTRICT where,
+                                       const T* LAMELLA_RESTRICT other, const place_of<T>* LAMELLA_RESTRICT other_where,
+                                       place_of<T> step, std::int64_t n) {
+    for (std::int64_t i = 0; i < n; ++i) {
+        const T value = other[i];
+        const place_of<T> place = other_where[i] + step;
+        const bool better = (value > best[i]) | ((value == best[i]) & (place < where[i]));
+        where[i] = better ? place : where[i];
+        best[i] = better ? value : best[i];
+    }
+}
+
+// One row of output: for each of `width` windows and `channels` channels the maximum and its place kh * kernel + kw.
+// Rows are merged first and then columns, each over the whole contiguous input row (windows that nobody wants
+// included), which vectorises whatever the channel count. `best` and `where` hold two input rows each.
+template <class T>
+LAMELLA_ALWAYS_INLINE void max_pool_row_body(const T* in, std::int64_t in_row, std::int64_t channels, std::int64_t width,
+                                             std::int64_t kernel, std::int64_t stride, T* best, place_of<T>* where, T* out,
+                                             std::uint8_t* place) {
+    const std::int64_t used = ((width - 1) * stride + kernel) * channels;
+    T* merged = best + in_row;
+    place_of<T>* merged_where = where + in_row;
+    for (std::int64_t i = 0; i < used; ++i) {
+        best[i] = in[i];
+        where[i] = merged_where[i] = 0;
+    }
+    for (std::int64_t k = 1; k < kernel; ++k)
+        keep_larger(best, where, in + k * in_row, merged_where, static_cast<place_of<T>>(k * kernel), used);
+    const std::int64_t windows = used - (kernel - 1) * channels;
+    for (std::int64_t i = 0; i < windows; ++i) {
+        merged[i] = best[i];
+        merged_where[i] = where[i];
+    }
+    for (std::int64_t k = 1; k < kernel; ++k)
+        keep_larger(merged, merged_where, best + k * channels, where + k * channels, static_cast<place_of<T>>(k), windows);
+    for (std::int64_t w = 0; w < width; ++w)
+        for (std::int64_t c = 0; c < channels; ++c) {
+            out[w * channels + c] = merged[w * stride * channels + c];
+            place[w * channels + c] = static_cast<std::uint8_t>(merged_where[w * stride * channels + c]);
+        }
+}
+LAMELLA_MULTIVERSION_TEMPLATE(max_pool_row, (class T),
+                              (const T* in, std::int64_t in_row, std::int64_t channels, std::int64_t width,
+                               std::int64_t kernel, std::int64_t stride, T* best, place_of<T>* where, T* out,
+                               std::uint8_t* place),
+                              (in, in_row, channels, width, kernel, stride, best, where, out, place))
+
+}  // namespace detail
+
+// The largest value of each kernel x kernel window; stride 0 stands for the kernel.
+struct max_pool2d {
+    std::int64_t kernel = 2;
+    std::int64_t stride = 0;
+
+    std::string describe() const {
+        return "max_pool2d(" + std::to_string(kernel) + "," + std::to_string(stride == 0 ? kernel : stride) + ")";
+    }
+
+    template <class A>
+    class layer;
+};
+
+template <class A>
+class max_pool2d::layer : public detail::stateless {
+    using value = typename A::value;
+    using tensor = typename A::tensor;
+
+  public:
+    explicit layer(const max_pool2d& blueprint) : blueprint_(blueprint) {}
+    image_shape build(typename A::engine&, const image_shape& in, layer_ids& ids) {
+        ++ids.structure;
+        shape_ = detail::make_pooling("max_pool2d", in, blueprint_.kernel,
+                                      blueprint_.stride == 0 ? blueprint_.kernel : blueprint_.stride);
+        best_.resize(static_cast<std::size_t>(2 * in.width * in.channels));
+        where_.resize(static_cast<std::size_t>(2 * in.width * in.channels));
+        return shape_.out;
+    }
+    tensor& forward(typename A::engine& e, tensor& in) {
+        const auto& p = shape_;
+        out_.reshape(in.samples, p.out);
+        out_.gated = in.gated;
+        A::same_scale(in, out_);
+        place_.resize(static_cast<std::size_t>(out_.size()));
+        const std::int64_t in_row = p.in.width * p.in.channels, out_row = p.out.width * p.out.channels;
+        for (std::int64_t s = 0; s < in.samples; ++s)
+            for (std::int64_t y = 0; y < p.out.height; ++y) {
+                const std::int64_t to = (s * p.out.height + y) * out_row;
+                detail::max_pool_row<value>(e.isa(), in.data.data() + (s * p.in.height + y * p.stride) * in_row, in_row,
+                                            p.in.channels, p.out.width, p.kernel, p.stride, best_.data(), where_.data(),
+                                            out_.data.data() + to, place_.data() + to);
+            }
+        return out_;
+    }
+    tensor* backward(typename A::engine& e, tensor& error, bool wanted) {
+        if (!wanted) return nullptr;
+        const auto& p = shape_;
+        // The gate that a ReLU in front would apply, on a quarter of the elements: an output that is not positive
+        // passes nothing back.
+        if (out_.gated) detail::gate(e.isa(), out_.data.data(), error.data.data(), error.size());
+        in_error_.reshape(error.samples, p.in);
+        in_error_.gated = out_.gated;
+        A::same_scale(error, in_error_);
+        in_error_.data.fill_zero();
+        value* to = in_error_.data.data();
+        const value* from = error.data.data();
+        const std::uint8_t* place = place_.data();
+        const std::int64_t c = p.in.channels;
+        std::array<std::int64_t, 225> offset{};
+        for (std::int64_t k = 0; k < p.kernel * p.kernel; ++k)
+            offset[static_cast<std::size_t>(k)] = ((k / p.kernel) * p.in.width + k % p.kernel) * c;
+        for (std::int64_t s = 0; s < error.samples; ++s)
+            for (std::int64_t y = 0; y < p.out.height; ++y)
+                for (std::int64_t x = 0; x < p.out.width; ++x, from += c, place += c) {
+                    value* window = to + ((s * p.in.height + y * p.stride) * p.in.width + x * p.stride) * c;
+                    for (std::int64_t i = 0; i < c; ++i) window[offset[place[i]] + i] = from[i];
+                }
+        count_routed(e, error);
+        return &in_error_;
+    }
+
+  private:
+    // The error's magnitudes are those of the pooled error, and zeros elsewhere.
+    void count_routed(typename A::engine& e, tensor& error) {
+        if constexpr (requires { error.counted; }) {
+            error.counted = false;
+            e.count(error);
+            in_error_.seen = error.seen;
+            in_error_.seen.zeros += static_cast<std::uint64_t>(in_error_.size() - error.size());
+            in_error_.counted = true;
+        } else {
+            (void)e;
+        }
+    }
+    max_pool2d blueprint_;
+    detail::pooling shape_;
+    tensor out_, in_error_;
+    buffer<std::uint8_t> place_;
+    buffer<detail::place_of<value>> where_;
+    buffer<value> best_;
+};
+
+// The mean of each kernel x kernel window; stride 0 stands for the kernel. In integers: the sum, whose division goes
+// into the exponent when the window is a power of two, else is a product with the fixed-point reciprocal, to nearest.
+struct avg_pool2d {
+    std::int64_t kernel = 2;
+    std::int64_t stride = 0;
+
+    std::string describe() const {
+        return "avg_pool2d(" + std::to_string(kernel) + "," + std::to_string(stride == 0 ? kernel : stride) + ")";
+    }
+
+    template <class A>
+    class layer;
+};
+
+template <class A>
+class avg_pool2d::layer : public detail::stateless {
+    using value = typename A::value;
+    using tensor = typename A::tensor;
+    static constexpr bool integers = std::is_same_v<value, std::int32_t>;
+
+  public:
+    explicit layer(const avg_pool2d& blueprint) : blueprint_(blueprint) {}
+    image_shape build(typename A::engine&, const image_shape& in, layer_ids& ids) {
+        ++ids.structure;
+        shape_ = detail::make_pooling("avg_pool2d", in, blueprint_.kernel,
+                                      blueprint_.stride == 0 ? blueprint_.kernel : blueprint_.stride);
+        return shape_.out;
+    }
+    tensor& forward(typename A::engine&, tensor& in) {
+        const auto& p = shape_;
+        const divisor by = division(in);
+        out_.reshape(in.samples, p.out);
+        if constexpr (integers) {
+            out_.exponent = in.exponent + by.exponent;
+            out_.bits = std::min(31, in.bits + by.bits);
+        }
+        const std::int64_t c = p.in.channels;
+        value* to = out_.data.data();
+        for (std::int64_t s = 0; s < in.samples; ++s)
+            for (std::int64_t y = 0; y < p.out.height; ++y)
+                for (std::int64_t x = 0; x < p.out.width; ++x)
+                    for (std::int64_t i = 0; i < c; ++i, ++to) {
+                        const value* from =
+                            in.data.data() + ((s * p.in.height + y * p.stride) * p.in.width + x * p.stride) * c + i;
+                        std::conditional_t<integers, std::int64_t, value> sum{0};
+                        for (std::int64_t ky = 0; ky < p.kernel; ++ky)
+                            for (std::int64_t kx = 0; kx < p.kernel; ++kx) sum += from[(ky * p.in.width + kx) * c];
+                        *to = by.apply(sum);
+                    }
+        return out_;
+    }
+    tensor* backward(typename A::engine&, tensor& error, bool wanted) {
+        if (!wanted) return nullptr;
+        const auto& p = shape_;
+        in_error_.reshape(error.samples, p.in);
+        divisor by = division(error);
+        if constexpr (integers) {
+            if (by.reciprocal == 0) by.shift = 0;  // single values, not sums: nothing to drop
+            in_error_.exponent = error.exponent + (by.reciprocal == 0 ? -window_bits() : 0);
+            in_error_.bits = error.bits;
+        }
+        in_error_.data.fill_zero();
+        const std::int64_t c = p.in.channels;
+        const value* from = error.data.data();
+        for (std::int64_t s = 0; s < error.samples; ++s)
+            for (std::int64_t y = 0; y < p.out.height; ++y)
+                for (std::int64_t x = 0; x < p.out.width; ++x, from += c) {
+                    value* window =
+                        in_error_.data.data() + ((s * p.in.height + y * p.stride) * p.in.width + x * p.stride) * c;
+                    for (std::int64_t i = 0; i < c; ++i) {
+                        const value share = by.apply(from[i]);
+                        for (std::int64_t ky = 0; ky < p.kernel; ++ky)
+                            for (std::int64_t kx = 0; kx < p.kernel; ++kx)
+                                window[(ky * p.in.width + kx) * c + i] = share;
+                    }
+                }
+        return &in_error_;
+    }
+
+  private:
+    struct divisor {
+        int exponent = 0, bits = 0, shift = 0;
+        std::int64_t reciprocal = 0;  // 2^31 / window, or 0 for a power of two; down, so that no mean passes its largest value
+        value count{1};
+
+        template <class Sum>
+        value apply(Sum sum) const noexcept {
+            if constexpr (integers)
+                return static_cast<value>(reciprocal == 0 ? round_nearest(sum, shift)
+                                                          : round_nearest(sum * reciprocal, 31));
+            else
+                return sum / count;
+        }
+    };
+    int window_bits() const noexcept {
+        return bit_length(static_cast<std::uint64_t>(shape_.kernel * shape_.kernel - 1));
+    }
+    divisor division(const tensor& t) const noexcept {
+        const std::int64_t window = shape_.kernel * shape_.kernel;
+        divisor by;
+        if constexpr (integers) {
+            if (std::has_single_bit(static_cast<std::uint64_t>(window))) {
+                by.shift = std::max(0, t.bits + window_bits() - 31);
+                by.exponent = by.shift - window_bits();
+                by.bits = window_bits() - by.shift;
+            } else {
+                by.reciprocal = (std::int64_t{1} << 31) / window;
+            }
+        } else {
+            by.count = static_cast<value>(window);
+        }
+        return by;
+    }
+    avg_pool2d blueprint_;
+    detail::pooling shape_;
+    tensor out_, in_error_;
+};
+
+}  // namespace lamella::nn

@@ -1,0 +1,225 @@
+// The twin: the same networks in float32 and float64, layer for layer, with the same initial weights, batches and order.
+//
+// `real<T>` answers the same calls as `fixed`. float32 is the accuracy that the integers are compared with, float64 is
+// what gradients and integer layers are checked against. Products run over an im2col matrix through CBLAS when it is
+// there (`lamella::cblas`), otherwise through a blocked kernel.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <type_traits>
+
+#include "../core/config.hpp"
+#include "../core/memory.hpp"
+#include "../core/path.hpp"
+#include "../core/state.hpp"
+#include "parameter.hpp"
+#include "shape.hpp"
+
+#if LAMELLA_CBLAS
+#include <cblas.h>
+#endif
+
+namespace lamella::nn {
+
+namespace detail {
+
+// c[m][n] (+)= sum over k of a(m, k) b(k, n), with a(m, k) = a[m * am + k * ak] and rows of b and c contiguous.
+// Four rows at a time, so that the compiler keeps them in registers while it walks b.
+template <class T>
+LAMELLA_ALWAYS_INLINE void real_multiply_body(const T* a, std::int64_t am, std::int64_t ak, const T* b, T* c,
+                                              std::int64_t m, std::int64_t n, std::int64_t k) {
+    constexpr std::int64_t tile = 64;
+    for (std::int64_t j0 = 0; j0 < n; j0 += tile) {
+        const std::int64_t columns = n - j0 < tile ? n - j0 : tile;
+        std::int64_t i = 0;
+        for (; i + 4 <= m; i += 4) {
+            T sum[4][tile] = {};
+            for (std::int64_t p = 0; p < k; ++p) {
+                const T* row = b + p * n + j0;
+                const T x0 = a[i * am + p * ak], x1 = a[(i + 1) * am + p * ak];
+                const T x2 = a[(i + 2) * am + p * ak], x3 = a[(i + 3) * am + p * ak];
+                for (std::int64_t j = 0; j < columns; ++j) {
+                    sum[0][j] += x0 * row[j];
+                    sum[1][j] += x1 * row[j];
+                    sum[2][j] += x2 * row[j];
+                    sum[3][j] += x3 * row[j];
+                }
+            }
+            for (std::int64_t r = 0; r < 4; ++r)
+                for (std::int64_t j = 0; j < columns; ++j) c[(i + r) * n + j0 + j] = sum[r][j];
+        }
+        for (; i < m; ++i) {
+            T sum[tile] = {};
+            for (std::int64_t p = 0; p < k; ++p)
+                for (std::int64_t j = 0; j < columns; ++j) sum[j] += a[i * am + p * ak] * b[p * n + j0 + j];
+            for (std::int64_t j = 0; j < columns; ++j) c[i * n + j0 + j] = sum[j];
+        }
+    }
+}
+LAMELLA_MULTIVERSION_TEMPLATE(real_multiply, (class T),
+                              (const T* a, std::int64_t am, std::int64_t ak, const T* b, T* c, std::int64_t m,
+                               std::int64_t n, std::int64_t k),
+                              (a, am, ak, b, c, m, n, k))
+
+}  // namespace detail
+
+template <class T>
+struct real {
+    using value = T;
+    using parameter = real_parameter<T>;
+    static constexpr std::string_view name = std::is_same_v<T, float> ? "float32" : "float64";
+
+    struct tensor {
+        std::int64_t samples = 0;
+        image_shape shape;
+        buffer<T> data;
+        bool gated = false;
+
+        std::int64_t size() const noexcept { return samples * shape.size(); }
+        void reshape(std::int64_t count, const image_shape& s) {
+            samples = count;
+            shape = s;
+            data.resize(static_cast<std::size_t>(size()));
+            gated = false;
+        }
+    };
+
+    struct settings {
+        struct {
+            path isa = best_path();
+            int threads = 1;
+        } kernels;
+    };
+
+    struct engine {
+        settings options;
+        std::uint64_t seed = 0;
+        std::uint32_t step = 0;
+        std::uint32_t first_position = 0;
+        bool training = false;
+
+        path isa() const noexcept { return options.kernels.isa; }
+        int threads() const noexcept { return options.kernels.threads; }
+        void count(const tensor&) noexcept {}
+    };
+
+    static void same_scale(const tensor&, tensor&) noexcept {}
+
+    class product;
+};
+
+// The three products of a layer; see fixed_product.hpp for what they compute.
+template <class T>
+class real<T>::product {
+  public:
+    void build(engine&, const geometry& g, int, std::uint16_t) { geometry_ = g; }
+
+    void forward(engine& e, tensor& in, const parameter& weight, const parameter& bias, tensor& out) {
+        const geometry& g = geometry_;
+        const std::int64_t m = in.samples * g.out_pixels(), n = g.out.channels, k = g.depth();
+        out.reshape(in.samples, g.out);
+        const T* rows = gather(in);
+        multiply(e, false, true, m, n, k, rows, weight.value.data(), out.data.data());
+        T* to = out.data.data();
+        for (std::int64_t i = 0; i < m; ++i)
+            for (std::int64_t j = 0; j < n; ++j) to[i * n + j] += bias.value[static_cast<std::size_t>(j)];
+    }
+
+    void backward(engine& e, const tensor& in, tensor& error, parameter& weight, parameter& bias, tensor* in_error) {
+        const geometry& g = geometry_;
+        const std::int64_t m = in.samples * g.out_pixels(), n = g.out.channels, k = g.depth();
+        const T* rows = pointwise() ? in.data.data() : patches_.data();
+        multiply(e, true, false, n, k, m, error.data.data(), rows, weight.gradient.data());
+        bias.gradient.fill_zero();
+        for (std::int64_t i = 0; i < m; ++i)
+            for (std::int64_t j = 0; j < n; ++j)
+                bias.gradient[static_cast<std::size_t>(j)] += error.data[static_cast<std::size_t>(i * n + j)];
+        if (in_error == nullptr) return;
+        in_error->reshape(in.samples, g.in);
+        if (pointwise()) {
+            multiply(e, false, false, m, k, n, error.data.data(), weight.value.data(), in_error->data.data());
+            return;
+        }
+        spread_.resize(static_cast<std::size_t>(m * k));
+        multiply(e, false, false, m, k, n, error.data.data(), weight.value.data(), spread_.data());
+        in_error->data.fill_zero();
+        walk(in.samples, [&](std::int64_t patch, std::int64_t image, std::int64_t run) {
+            const T* from = spread_.data() + patch;
+            T* to = in_error->data.data() + image;
+            for (std::int64_t i = 0; i < run; ++i) to[i] += from[i];
+        });
+    }
+
+    void halve() noexcept {}
+    void visit(state_visitor&) {}
+
+  private:
+    bool pointwise() const noexcept {
+        const geometry& g = geometry_;
+        return g.kernel_height * g.kernel_width == 1 && g.stride == 1 && g.padding == 0;
+    }
+    const T* gather(const tensor& in) {
+        if (pointwise()) return in.data.data();
+        const std::int64_t size = in.samples * geometry_.out_pixels() * geometry_.depth();
+        patches_.resize(static_cast<std::size_t>(size));
+        if (geometry_.padding != 0) patches_.fill_zero();
+        walk(in.samples, [&](std::int64_t patch, std::int64_t image, std::int64_t run) {
+            const T* from = in.data.data() + image;
+            T* to = patches_.data() + patch;
+            for (std::int64_t i = 0; i < run; ++i) to[i] = from[i];
+        });
+        return patches_.data();
+    }
+    // Calls visit(offset in the patch matrix, offset in the image tensor, elements) for every run inside the image.
+    template <class Visit>
+    void walk(std::int64_t samples, Visit&& visit) const {
+        const geometry& g = geometry_;
+        const std::int64_t c = g.in.channels;
+        std::int64_t patch = 0;
+        for (std::int64_t s = 0; s < samples; ++s)
+            for (std::int64_t oy = 0; oy < g.out.height; ++oy)
+                for (std::int64_t ox = 0; ox < g.out.width; ++ox, patch += g.depth())
+                    for (std::int64_t ky = 0; ky < g.kernel_height; ++ky) {
+                        const std::int64_t y = oy * g.stride + ky - g.padding;
+                        if (y < 0 || y >= g.in.height) continue;
+                        const std::int64_t x = ox * g.stride - g.padding;
+                        const std::int64_t first = x < 0 ? -x : 0;
+                        const std::int64_t last = x + g.kernel_width > g.in.width ? g.in.width - x : g.kernel_width;
+                        if (first < last)
+                            visit(patch + (ky * g.kernel_width + first) * c,
+                                  ((s * g.in.height + y) * g.in.width + x + first) * c, (last - first) * c);
+                    }
+    }
+
+    // C[m][n] = op(A) op(B), all row-major and dense; a transposed operand is stored k x m (n x k).
+    void multiply(engine& e, bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
+                  const T* a, const T* b, T* c) {
+#if LAMELLA_CBLAS
+        const auto ta = transpose_a ? CblasTrans : CblasNoTrans, tb = transpose_b ? CblasTrans : CblasNoTrans;
+        const int mi = static_cast<int>(m), ni = static_cast<int>(n), ki = static_cast<int>(k);
+        const int lda = transpose_a ? mi : ki, ldb = transpose_b ? ki : ni;
+        if constexpr (std::is_same_v<T, float>)
+            cblas_sgemm(CblasRowMajor, ta, tb, mi, ni, ki, 1.0f, a, lda, b, ldb, 0.0f, c, ni);
+        else
+            cblas_dgemm(CblasRowMajor, ta, tb, mi, ni, ki, 1.0, a, lda, b, ldb, 0.0, c, ni);
+        (void)e;
+#else
+        if (transpose_b) {
+            turned_.resize(static_cast<std::size_t>(k * n));
+            for (std::int64_t j = 0; j < n; ++j)
+                for (std::int64_t p = 0; p < k; ++p) turned_[static_cast<std::size_t>(p * n + j)] = b[j * k + p];
+            b = turned_.data();
+        }
+        detail::real_multiply<T>(e.isa(), a, transpose_a ? 1 : k, transpose_a ? m : 1, b, c, m, n, k);
+#endif
+    }
+
+    geometry geometry_;
+    buffer<T> patches_, spread_, turned_;
+};
+
+using float32 = real<float>;
+using float64 = real<double>;
+
+}  // namespace lamella::nn

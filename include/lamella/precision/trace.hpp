@@ -1,0 +1,132 @@
+// The precision trace: one CSV row a layer and stage of every N-th step, with the widths and exponents that the step
+// used, what its rounding clipped and lost, and how many slice products it took.
+//
+//   accelerator::slice_counts counts(...);
+//   precision::trace rows(counts, [&](std::string_view line) { file << line; }, 100);
+//   net.observe(counts);  // first: the trace reads what it has counted
+//   net.observe(rows);
+//   file << precision::trace::header; ... train ...; rows.flush();
+//
+// Columns: step, layer, stage; then of the stage's GEMMs in this step: macs, dense16, dense, issued and probe (slice
+// products, see accelerator/counting.hpp), streams (the operand that streamed, a or b); then of each operand, a_ and b_:
+// role, width (bits), exponent, nonzeros, overflows and underflows (elements, by its quantisation), zero_share (of its
+// slices, six decimals, rounded down). No floating point: a run that is traced stays free of it.
+#pragma once
+
+#include <array>
+#include <charconv>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "../accelerator/slice_counts.hpp"
+
+namespace lamella::precision {
+
+class trace final : public gemm::observer {
+  public:
+    static constexpr std::string_view header =
+        "step,layer,stage,macs,dense16,dense,issued,probe,streams,"
+        "a_role,a_width,a_exponent,a_nonzeros,a_overflows,a_underflows,a_zero_share,"
+        "b_role,b_width,b_exponent,b_nonzeros,b_overflows,b_underflows,b_zero_share\n";
+
+    // `write` is given whole lines with their end, without the header. Throws argument_error when `every` is 0.
+    trace(const accelerator::slice_counts& counts, std::function<void(std::string_view)> write, std::uint64_t every = 1)
+        : counts_(counts), write_(std::move(write)), every_(every) {
+        if (every == 0) throw argument_error("trace every", "at least 1 step", "0");
+        line_.reserve(512);
+    }
+
+    // Throws argument_error when the counts have not been told of the event before.
+    void on_gemm(const gemm::gemm_event& event) override {
+        const accelerator::event_counts& seen = counts_.of(event);
+        if (event.step != step_) flush();
+        step_ = event.step;
+        if (event.step % every_ != 0) return;
+        const auto at = static_cast<std::size_t>(event.layer) * accelerator::slice_counts::stages +
+                        static_cast<std::size_t>(event.where);
+        if (at >= rows_.size()) rows_.resize(at + 1);
+        row& r = rows_[at];
+        r.counts += seen.counts;
+        if (event.probe) return;
+        r.used = true;
+        r.left_streams = seen.a_streams;
+        r.operands = {describe(event.a, seen.a), describe(event.b, seen.b)};
+    }
+
+    // Writes the rows of the last step. The steps before it have been written when it began.
+    void flush() {
+        for (std::size_t at = 0; at < rows_.size(); ++at) {
+            if (rows_[at].used) write_row(at, rows_[at]);
+            rows_[at] = {};
+        }
+    }
+
+  private:
+    struct operand {
+        role what = role::activation;
+        int width = 0, exponent = 0;
+        clip_counts clips;
+        accelerator::operand_slices slices;
+    };
+    struct row {
+        bool used = false, left_streams = true;
+        accelerator::stage_counts counts;
+        std::array<operand, 2> operands;
+    };
+
+    static operand describe(const gemm::event_operand& o, const accelerator::operand_slices& slices) {
+        return {o.what, o.view.width, o.view.exponent, o.clips, slices};
+    }
+
+    void put(std::string_view text) {
+        if (!line_.empty()) line_.push_back(',');
+        line_.append(text);
+    }
+    template <class Integer>
+    void put_number(Integer value) {
+        char digits[24];
+        put({digits, std::to_chars(digits, digits + sizeof digits, value).ptr});
+    }
+    void put_share(const accelerator::operand_slices& s) {
+        constexpr std::uint64_t million = 1'000'000;
+        const std::uint64_t share = s.all == 0 ? 0 : s.zero * million / s.all;
+        char digits[] = "0.000000";
+        digits[0] = static_cast<char>('0' + share / million);
+        std::uint64_t rest = share % million;
+        for (int i = 7; i >= 2; --i, rest /= 10) digits[i] = static_cast<char>('0' + rest % 10);
+        put({digits, 8});
+    }
+    void write_row(std::size_t at, const row& r) {
+        line_.clear();
+        put_number(step_);
+        put_number(at / accelerator::slice_counts::stages);
+        put(name_of(static_cast<stage>(at % accelerator::slice_counts::stages)));
+        for (const std::uint64_t count : {r.counts.macs, r.counts.dense16, r.counts.dense, r.counts.issued, r.counts.probe})
+            put_number(count);
+        put(r.left_streams ? "a" : "b");
+        for (const operand& o : r.operands) {
+            put(name_of(o.what));
+            put_number(o.width);
+            put_number(o.exponent);
+            put_number(o.clips.nonzeros);
+            put_number(o.clips.overflows);
+            put_number(o.clips.underflows);
+            put_share(o.slices);
+        }
+        line_.push_back('\n');
+        write_(line_);
+    }
+
+    const accelerator::slice_counts& counts_;
+    std::function<void(std::string_view)> write_;
+    std::uint64_t every_;
+    std::uint64_t step_ = 0;
+    std::vector<row> rows_;  // [layer][stage]
+    std::string line_;
+};
+
+}  // namespace lamella::precision

@@ -1,0 +1,102 @@
+// Zero bitmaps of digit planes: one bit a digit, and one bit an aligned group of four digits along depth (the unit that
+// a byte dot product can skip). Bit i of word w belongs to digit or group 64 w + i; a set bit means "not zero".
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <cstring>
+
+#include "../core/config.hpp"
+#include "../core/path.hpp"
+
+#if LAMELLA_X86
+#include "../core/intrinsics.hpp"
+#endif
+
+namespace lamella::slice {
+
+inline constexpr int group_digits = 4;  // digits of an aligned group
+
+// The sixteen group bits of 64 digit bits: bit i is set when any of the bits 4 i .. 4 i + 3 is.
+constexpr std::uint64_t groups_of(std::uint64_t bits) noexcept {
+    bits |= bits >> 1;
+    bits |= bits >> 2;
+    bits &= 0x1111111111111111u;
+    bits = (bits | bits >> 3) & 0x0303030303030303u;
+    bits = (bits | bits >> 6) & 0x000f000f000f000fu;
+    bits = (bits | bits >> 12) & 0x000000ff000000ffu;
+    return (bits | bits >> 24) & 0xffffu;
+}
+
+namespace detail {
+
+inline void mark_nonzero_scalar(const std::int8_t* digits, std::int64_t words, std::uint64_t* bits) {
+    constexpr std::uint64_t low = 0x7f7f7f7f7f7f7f7fu;
+    for (std::int64_t w = 0; w < words; ++w) {
+        std::uint64_t mask = 0;
+        for (int byte = 0; byte < 64; byte += 8) {
+            std::uint64_t x;
+            std::memcpy(&x, digits + 64 * w + byte, 8);
+            const std::uint64_t flags = ((((x & low) + low) | x) >> 7) & 0x0101010101010101u;
+            mask |= ((flags * 0x0102040810204080u) >> 56) << byte;
+        }
+        bits[w] = mask;
+    }
+}
+
+#if LAMELLA_X86
+LAMELLA_TARGET_AVX2 inline void mark_nonzero_avx2(const std::int8_t* digits, std::int64_t words, std::uint64_t* bits) {
+    const __m256i zero = _mm256_setzero_si256();
+    for (std::int64_t w = 0; w < words; ++w) {
+        const auto* from = reinterpret_cast<const __m256i*>(digits + 64 * w);
+        const auto low = static_cast<std::uint32_t>(_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_loadu_si256(from), zero)));
+        const auto high =
+            static_cast<std::uint32_t>(_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_loadu_si256(from + 1), zero)));
+        bits[w] = ~(std::uint64_t{low} | std::uint64_t{high} << 32);
+    }
+}
+
+LAMELLA_TARGET_AVX512 inline void mark_nonzero_avx512(const std::int8_t* digits, std::int64_t words, std::uint64_t* bits) {
+    for (std::int64_t w = 0; w < words; ++w) {
+        const __m512i x = _mm512_loadu_si512(digits + 64 * w);
+        bits[w] = static_cast<std::uint64_t>(_mm512_test_epi8_mask(x, x));
+    }
+}
+#endif
+
+LAMELLA_ALWAYS_INLINE void count_groups_body(const std::uint64_t* bits, std::int64_t words, std::uint64_t* groups,
+                                             std::int64_t& nonzeros) {
+    std::int64_t count = 0;
+    for (std::int64_t first = 0; first < words; first += 4) {
+        std::uint64_t group = 0;
+        for (std::int64_t w = first; w < words && w < first + 4; ++w) {
+            count += std::popcount(bits[w]);
+            group |= groups_of(bits[w]) << (16 * (w - first));
+        }
+        groups[first / 4] = group;
+    }
+    nonzeros = count;
+}
+LAMELLA_MULTIVERSION(count_groups,
+                     (const std::uint64_t* bits, std::int64_t words, std::uint64_t* groups, std::int64_t& nonzeros),
+                     (bits, words, groups, nonzeros))
+
+}  // namespace detail
+
+// bits[w] marks the digits 64 w .. 64 w + 63 that are not zero.
+inline void mark_nonzero(path isa, const std::int8_t* digits, std::int64_t words, std::uint64_t* bits) {
+#if LAMELLA_X86
+    if (isa == path::avx512) return detail::mark_nonzero_avx512(digits, words, bits);
+    if (isa == path::avx2) return detail::mark_nonzero_avx2(digits, words, bits);
+#endif
+    (void)isa;
+    detail::mark_nonzero_scalar(digits, words, bits);
+}
+
+// Group bits of `words` digit words (groups: one word for each four), and the number of digits that are not zero.
+inline void count_groups(path isa, const std::uint64_t* bits, std::int64_t words, std::uint64_t* groups,
+                         std::int64_t& nonzeros) {
+    detail::count_groups(isa, bits, words, groups, nonzeros);
+}
+
+}  // namespace lamella::slice

@@ -1,0 +1,4 @@
+#include "every_header.hpp"
+
+int zlib_enabled_again();
+int zlib_enabled_again() { return LAMELLA_ZLIB; }

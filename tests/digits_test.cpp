@@ -1,0 +1,139 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <lamella/core/sha256.hpp>
+#include <lamella/data/digits.hpp>
+#include <limits>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace {
+
+using lamella::data::dataset;
+using lamella::data::generated_digits;
+
+std::string hash_of(const dataset& set) {
+    lamella::sha256 hash;
+    hash.update(std::span<const std::uint8_t>(set.labels.data(), set.labels.size()));
+    hash.update(std::span<const std::uint8_t>(set.images.data(), set.images.size()));
+    return hash.finish_hex();
+}
+
+// Softmax regression on pixel / 256 by stochastic gradient descent.
+class linear_classifier {
+  public:
+    void train(const dataset& set, std::uint32_t epochs) {
+        for (std::uint32_t epoch = 0; epoch < epochs; ++epoch) {
+            const double rate = 0.05 / (1 + epoch);
+            for (const std::uint32_t sample :
+                 lamella::data::epoch_order(3, epoch, static_cast<std::uint32_t>(set.size()))) {
+                std::array<double, 10> scores = score(set.image(sample));
+                const double top = *std::max_element(scores.begin(), scores.end());
+                double sum = 0;
+                for (double& s : scores) sum += s = std::exp(s - top);
+                for (std::size_t k = 0; k < 10; ++k)
+                    scores[k] = rate * (scores[k] / sum - (set.labels(sample) == k ? 1.0 : 0.0));
+                visit_ink(set.image(sample), [&](std::size_t at, double value) {
+                    for (std::size_t k = 0; k < 10; ++k) weights_[at][k] -= scores[k] * value;
+                });
+            }
+        }
+    }
+    double accuracy(const dataset& set) const {
+        int right = 0;
+        for (std::size_t i = 0; i < set.size(); ++i) {
+            const std::array<double, 10> scores = score(set.image(i));
+            right += std::max_element(scores.begin(), scores.end()) - scores.begin() == set.labels(i);
+        }
+        return right / static_cast<double>(set.size());
+    }
+
+  private:
+    static void visit_ink(std::span<const std::uint8_t> image, auto&& visit) {
+        visit(image.size(), 1.0);  // bias
+        for (std::size_t p = 0; p < image.size(); ++p)
+            if (image[p] != 0) visit(p, image[p] / 256.0);
+    }
+    std::array<double, 10> score(std::span<const std::uint8_t> image) const {
+        std::array<double, 10> scores{};
+        visit_ink(image, [&](std::size_t at, double value) {
+            for (std::size_t k = 0; k < 10; ++k) scores[k] += weights_[at][k] * value;
+        });
+        return scores;
+    }
+    std::vector<std::array<double, 10>> weights_ = std::vector<std::array<double, 10>>(785);
+};
+
+}  // namespace
+
+TEST_CASE("generated digits are the same bytes on every machine") {
+    CHECK(hash_of(generated_digits(1, 0, 500)) == "605c587519ef27704871ff552cd7a570cf29a999996ecd0909cb709bfbea2c2e");
+    CHECK(hash_of(generated_digits(0x123456789abcdef0u, 4'000'000'000u, 100)) ==
+          "4506da21ae695a0a2be738b48895c1fc5f0725b3d03794e410df6b3342fcc634");
+}
+
+TEST_CASE("a sample depends on the seed and its index alone") {
+    const dataset whole = generated_digits(5, 100, 40);
+    for (std::uint32_t first : {100u, 117u, 139u}) {
+        const dataset part = generated_digits(5, first, 140 - first);
+        for (std::size_t i = 0; i < part.size(); ++i) {
+            CAPTURE(first + i);
+            REQUIRE(std::ranges::equal(part.image(i), whole.image(first - 100 + i)));
+            REQUIRE(part.labels(i) == whole.labels(first - 100 + i));
+        }
+    }
+    const dataset other = generated_digits(6, 100, 40);
+    for (std::size_t i = 0; i < 40; ++i) CHECK(!std::ranges::equal(other.image(i), whole.image(i)));
+    for (std::size_t i = 1; i < 40; ++i) CHECK(!std::ranges::equal(whole.image(0), whole.image(i)));
+}
+
+TEST_CASE("a digit is ink on a background that is exactly zero") {
+    const dataset set = generated_digits(2, 0, 2000);
+    CHECK(set.height() == 28);
+    CHECK(set.width() == 28);
+    CHECK(set.channels() == 1);
+    CHECK(set.classes == 10);
+    CHECK(set.exponent == -8);
+    CHECK_NOTHROW(lamella::data::require_valid(set));
+    std::array<int, 10> of_class{};
+    std::size_t background = 0;
+    for (std::size_t i = 0; i < set.size(); ++i) {
+        ++of_class[set.labels(i)];
+        const auto image = set.image(i);
+        const auto zeros = static_cast<std::size_t>(std::count(image.begin(), image.end(), 0));
+        const std::uint8_t darkest = *std::max_element(image.begin(), image.end());
+        CAPTURE(i);
+        REQUIRE(zeros >= 784 / 2);
+        REQUIRE(zeros <= 784 - 15);
+        REQUIRE(darkest >= 60);
+        background += zeros;
+    }
+    CHECK(background > set.images.size() * 3 / 4);
+    for (const int count : of_class) {
+        CHECK(count > 200 - 67);  // five standard deviations
+        CHECK(count < 200 + 67);
+    }
+}
+
+TEST_CASE("a linear classifier learns generated digits, but does not solve them") {
+    const dataset train = generated_digits(1, 0, 6000), test = generated_digits(1, 6000, 1500);
+    linear_classifier classifier;
+    classifier.train(train, 5);
+    const double accuracy = classifier.accuracy(test);
+    MESSAGE("linear accuracy " << accuracy);
+    CHECK(accuracy > 0.5);
+    CHECK(accuracy < 0.92);
+}
+
+TEST_CASE("ranges past the last index and canvases of another size are refused") {
+    constexpr std::uint32_t last = std::numeric_limits<std::uint32_t>::max();
+    CHECK(generated_digits(1, last, 1).size() == 1);
+    CHECK(generated_digits(1, 7, 0).size() == 0);
+    CHECK_THROWS_AS(generated_digits(1, last, 2), lamella::argument_error);
+    std::vector<std::uint8_t> small(783);
+    CHECK_THROWS_AS(lamella::data::draw_digit(1, 0, small), lamella::argument_error);
+}

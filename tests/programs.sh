@@ -1,0 +1,91 @@
+#!/bin/sh
+# tests/programs.sh MNIST: what the example program promises at its edges: a clear error on standard error and a status
+# that is not zero for wrong options and files, one JSON object as the last line, and resumed runs with the same bits.
+set -eu
+mnist=$1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+passed=0
+failed=0
+
+ok() { passed=$((passed + 1)); }
+bad() { failed=$((failed + 1)); printf 'FAILED %s\n' "$1" >&2; sed 's/^/    /' "$work/out" "$work/err" >&2 || true; }
+
+# refuses WHAT PATTERN OPTION...: the program ends with a status that is not zero, says PATTERN, and prints no result.
+refuses() {
+    what=$1
+    pattern=$2
+    shift 2
+    if "$mnist" "$@" >"$work/out" 2>"$work/err"; then bad "$what: status 0"
+    elif [ $? -ge 126 ]; then bad "$what: crashed"
+    elif ! grep -qE -- "$pattern" "$work/err" "$work/out"; then bad "$what: message without '$pattern'"
+    elif grep -q '^{' "$work/out"; then bad "$what: printed a result"
+    else ok; fi
+}
+small="--data generated --images 320 --batch 32 --epochs 2"
+export LAMELLA_THREADS=1
+# hash OPTION...: the weight hash of a run.
+hash() { "$mnist" $small --json "$@" 2>"$work/err" | tee "$work/out" | tail -n 1 | sed -n 's/.*"weights_sha256":"\([0-9a-f]*\)".*/\1/p'; }
+equal() { if [ -n "$2" ] && [ "$2" = "$3" ]; then ok; else bad "$1: $2 and $3"; fi; }
+differ() { if [ -n "$2" ] && [ "$2" != "$3" ]; then ok; else bad "$1: $2 and $3"; fi; }
+
+refuses "unknown option" "nonsense" --nonsense
+refuses "unknown model" "model" --model resnet --data generated
+refuses "unknown arithmetic" "arithmetic" --arithmetic float16
+refuses "width past 16" "2..16" $small --precision fixed:17
+refuses "width under 2" "2..16" $small --precision fixed:1
+refuses "width that is no number" "fixed:W" $small --precision fixed:x
+refuses "second width" "2..16" $small --precision fixed:8,40
+refuses "unknown controller" "laps" $small --precision magic
+refuses "first width" "first-width" $small --first-width 99
+refuses "laps fields" "hi:lo:every:patience:cooldown" $small --laps 0.3:0.2
+refuses "laps lo over hi" "laps lo" $small --laps 0.2:0.3:10:2:1
+refuses "radix" "radix" $small --radix sideways
+refuses "allowance" "allowance" $small --allowance 2
+refuses "learning rate" "lr" $small --lr minus
+refuses "batch of nothing" "batch" $small --batch 0
+refuses "path" "path" $small --path mmx
+refuses "validation that leaves nothing" "320" $small --valid 320
+refuses "missing data" "no-such-folder" --data "$work/no-such-folder"
+refuses "missing checkpoint" "resume" $small --resume "$work/none"
+refuses "unwritable log" "log" $small --log "$work/no/log"
+refuses "unwritable trace" "trace" $small --trace "$work/no/trace"
+case $(uname -m) in
+    x86_64) refuses "path of another machine" "CPU" $small --path neon ;;
+    *) refuses "path of another machine" "CPU" $small --path avx2 ;;
+esac
+mkdir "$work/empty" "$work/junk"
+refuses "folder without files" "empty" --data "$work/empty"
+for file in train-images-idx3-ubyte train-labels-idx1-ubyte t10k-images-idx3-ubyte t10k-labels-idx1-ubyte; do
+    echo "not an IDX file, but long enough for a header" >"$work/junk/$file"
+done
+refuses "wrong magic" "magic.*expected.*found" --data "$work/junk"
+
+whole=$(hash)
+equal "two runs" "$whole" "$(hash)"
+differ "another seed" "$whole" "$(hash --seed 2)"
+equal "scalar path" "$whole" "$(hash --path scalar)"
+equal "sliced execution" "$whole" "$(hash --execution sliced)"
+equal "three threads" "$whole" "$(hash --threads 3)"
+equal "observed run" "$whole" "$(hash --log "$work/log" --trace "$work/trace" --checkpoint "$work/end" --save-every 7)"
+[ "$(wc -l <"$work/log")" -eq 22 ] && ok || bad "log: $(wc -l <"$work/log") lines, 20 steps and 2 epochs expected"
+head -n 1 "$work/trace" | grep -q '^step,layer,stage' && ok || bad "trace without its header"
+fixed=$(hash --precision fixed:8)
+for encoding in twos-complement signed-slice; do
+    equal "$encoding under fixed widths" "$fixed" "$(hash --precision fixed:8 --encoding $encoding)"
+done
+for step in 3 10 13; do
+    hash --stop-after $step --checkpoint "$work/at$step" >/dev/null
+    equal "resumed at step $step" "$whole" "$(hash --resume "$work/at$step")"
+done
+refuses "resume with another seed" "seed" $small --seed 2 --resume "$work/at3"
+refuses "resume with another batch" "batch" $small --batch 16 --resume "$work/at3"
+refuses "resume with another model" "model" $small --model mlp --resume "$work/at3"
+refuses "resume with another schedule" "schedule" $small --schedule step --resume "$work/at3"
+refuses "resume with another encoding" "encoding" $small --encoding signed-slice --resume "$work/at3"
+head -c 1000 "$work/at3" >"$work/cut"
+refuses "truncated checkpoint" "cut" $small --resume "$work/cut"
+equal "evaluated checkpoint" "$whole" "$(hash --eval "$work/end")"
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
