@@ -11,6 +11,7 @@
 #include "data/idx.hpp"
 #include "gemm/multiply.hpp"
 #include "io/hashes.hpp"
+#include "nn/models.hpp"
 #include "nn/network.hpp"
 #include "optim/optimizer.hpp"
 #include "precision/laps.hpp"
