@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <memory>
 #include <string>
 #include <unistd.h>
@@ -303,22 +304,26 @@ TEST_CASE("what cannot be trained on is refused before anything happens, naming 
     CHECK(io::state_sha256(run) == before);
 }
 
-TEST_CASE("the JSON Lines log has an object a step and an epoch, and a resumed run appends") {
+namespace {
+
+std::vector<std::string> lines_of(const std::string& path) {
+    std::ifstream file(path);
+    std::vector<std::string> lines;
+    for (std::string line; std::getline(file, line);) lines.push_back(line);
+    return lines;
+}
+
+}  // namespace
+
+TEST_CASE("the JSON Lines log has an object a step and an epoch") {
     const std::string path = temporary("fit_test.jsonl");
     {
         pair_of run;
         train::json_lines log(path, false);
         run.fit(images(), {.epochs = 2, .batch = 16}, log);
     }
-    {
-        pair_of run;
-        train::json_lines log(path, true, 5);
-        run.fit(images(), {.epochs = 1, .batch = 16}, log);
-    }
-    std::ifstream file(path);
-    std::vector<std::string> lines;
-    for (std::string line; std::getline(file, line);) lines.push_back(line);
-    CHECK(lines.size() == 12 + 2);
+    const std::vector<std::string> lines = lines_of(path);
+    CHECK(lines.size() == 12);
     for (const std::string& line : lines) {
         CHECK(line.front() == '{');
         CHECK(line.back() == '}');
@@ -326,9 +331,60 @@ TEST_CASE("the JSON Lines log has an object a step and an epoch, and a resumed r
     }
     CHECK(lines[0].starts_with("{\"step\":0,\"epoch\":0,\"loss\":"));
     CHECK(lines[5].starts_with("{\"epoch\":0,\"loss\":"));
-    file.close();
     std::filesystem::remove(path);
     CHECK_THROWS_AS(train::json_lines("/nowhere/at/all", false), file_error);
+}
+
+TEST_CASE("a resumed run's log holds every step once, wherever the run before it was cut short") {
+    const std::string path = temporary("fit_test.jsonl"), whole_path = temporary("fit_test_whole.jsonl");
+    const auto starts_of = [](const std::string& from) {  // "seconds" differ from run to run
+        std::vector<std::string> starts;
+        for (const std::string& line : lines_of(from)) starts.push_back(line.substr(0, line.find("\"accuracy\"")));
+        return starts;
+    };
+    for (const std::uint64_t every : {1, 3}) {
+        {
+            pair_of run;
+            train::json_lines log(whole_path, false, every);
+            run.fit(images(), {.epochs = 2, .batch = 16}, log);
+        }
+        const std::vector<std::string> whole = starts_of(whole_path);
+        for (std::uint64_t saved = 0; saved <= 10; ++saved)
+            for (const bool torn : {false, true}) {
+                CAPTURE(every);
+                CAPTURE(saved);
+                CAPTURE(torn);
+                pair_of run;  // gets to step `saved`; its log, to the end
+                if (saved != 0) run.fit(images(), {.epochs = 2, .batch = 16, .last_step = saved - 1});
+                std::filesystem::copy_file(whole_path, path, std::filesystem::copy_options::overwrite_existing);
+                if (torn && saved < 10) std::filesystem::resize_file(path, std::filesystem::file_size(path) - 9);
+                train::json_lines log(path, true, every);
+                run.fit(images(), {.epochs = 2, .batch = 16, .first_step = saved}, log);
+                const std::vector<std::string> resumed = starts_of(path);
+                // The loss of an epoch that was resumed in its midst is the mean of what was run of it.
+                REQUIRE(resumed.size() == whole.size());
+                for (std::size_t i = 0; i < whole.size(); ++i)
+                    CHECK((resumed[i] == whole[i] || (whole[i].starts_with("{\"epoch\"") &&
+                                                      resumed[i].substr(0, 10) == whole[i].substr(0, 10))));
+            }
+    }
+    std::filesystem::remove(path);
+    std::filesystem::remove(whole_path);
+}
+
+TEST_CASE("a loss that is no number is null in the log") {
+    const std::string path = temporary("fit_test.jsonl");
+    {
+        train::json_lines log(path, false);
+        const train::run_info run{1, 1, 0, 16};
+        nn::batch_score score;
+        score.samples = 16;
+        log.on_step({run, 0, 0, 0, score, std::nan(""), 0, 0, 0, 16});
+        log.on_epoch({run, 0, 1, std::numeric_limits<double>::infinity(), 0, 0, 16});
+    }
+    CHECK(lines_of(path) == std::vector<std::string>{"{\"step\":0,\"epoch\":0,\"loss\":null,\"accuracy\":0.000000}",
+                                                     "{\"epoch\":0,\"loss\":null,\"accuracy\":0.000000,\"seconds\":0.000}"});
+    std::filesystem::remove(path);
 }
 
 TEST_CASE("checkpoints are asked for every so many steps, and once at the end") {

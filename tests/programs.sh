@@ -78,6 +78,13 @@ for step in 3 10 13; do
     hash --stop-after $step --checkpoint "$work/at$step" >/dev/null
     equal "resumed at step $step" "$whole" "$(hash --resume "$work/at$step")"
 done
+# A run that was cut short after its last checkpoint, its trace in the middle of a line.
+hash --stop-after 9 --checkpoint "$work/at9" --trace "$work/part" >/dev/null
+tail -n 3 "$work/trace" | head -c 100 >>"$work/part"
+hash --resume "$work/at9" --trace "$work/part" >/dev/null
+cmp -s "$work/trace" "$work/part" && ok || bad "trace of a resumed run: not that of the whole run"
+hash --resume "$work/at9" --trace "$work/fresh" >/dev/null
+head -n 1 "$work/fresh" | grep -q '^step,layer,stage' && ok || bad "new trace of a resumed run without its header"
 refuses "resume with another seed" "seed" $small --seed 2 --resume "$work/at3"
 refuses "resume with another batch" "batch" $small --batch 16 --resume "$work/at3"
 refuses "resume with another model" "model" $small --model mlp --resume "$work/at3"

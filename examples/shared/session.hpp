@@ -64,7 +64,6 @@ json train(Network& net, const options& o, const sets& data) {
         net.observe(counts);
         if (!o.trace.empty()) {
             trace_file.emplace(o.trace, !o.resume.empty());
-            if (o.resume.empty()) trace_file->write(std::string(precision::trace::header));
             trace.emplace(counts, [&](std::string_view rows) { trace_file->write(std::string(rows)); });
             net.observe(*trace);
         }
@@ -95,6 +94,12 @@ json train(Network& net, const options& o, const sets& data) {
             if (o.eval.empty() || key == "model" || key == "arithmetic") checkpoint.require_equal(key, value);
         checkpoint.load(state);
     }
+    if (trace_file) {  // a run that was cut short has traced steps that are run again
+        const bool begun = !o.resume.empty() && trace_file->keep_lines([&](std::string_view line) {
+            return line == precision::trace::header || precision::trace::step_of(line) < next_step;
+        }) != 0;
+        if (!begun) trace_file->write(std::string(precision::trace::header));
+    }
 
     train::fit_settings settings;
     settings.epochs = o.epochs;
@@ -106,6 +111,7 @@ json train(Network& net, const options& o, const sets& data) {
     if (!o.log.empty()) log.emplace(o.log, !o.resume.empty());
     struct forward_log {
         std::optional<train::json_lines>& log;
+        void on_start(const train::run_info& i) { if (log) log->on_start(i); }
         void on_step(const train::step_info& i) { if (log) log->on_step(i); }
         void on_epoch(const train::epoch_info& i) { if (log) log->on_epoch(i); }
         void on_finish(const train::run_info& i) { if (log) log->on_finish(i); }
@@ -113,6 +119,9 @@ json train(Network& net, const options& o, const sets& data) {
     train::checkpointing checkpoints(o.save_every, [&](std::uint64_t step) {
         if (o.checkpoint.empty()) return;
         next_step = step;
+        if (trace) trace->flush();  // what is on disk reaches at least as far as the checkpoint
+        if (trace_file) trace_file->flush();
+        if (log) log->flush();
         io::write_checkpoint(o.checkpoint, state, must_equal);
     });
 

@@ -40,6 +40,13 @@ class trace final : public gemm::observer {
         line_.reserve(512);
     }
 
+    // The step of a row; the largest number for what is none.
+    static std::uint64_t step_of(std::string_view row) noexcept {
+        std::uint64_t step = 0;
+        const bool is_row = std::from_chars(row.data(), row.data() + row.size(), step).ec == std::errc{};
+        return is_row ? step : ~std::uint64_t{0};
+    }
+
     // Throws argument_error when the counts have not been told of the event before.
     void on_gemm(const gemm::gemm_event& event) override {
         const accelerator::event_counts& seen = counts_.of(event);
@@ -57,7 +64,7 @@ class trace final : public gemm::observer {
         r.operands = {describe(event.a, seen.a), describe(event.b, seen.b)};
     }
 
-    // Writes the rows of the last step. The steps before it have been written when it began.
+    // Writes the rows of the last step, which must be over. The steps before it have been written when it began.
     void flush() {
         for (std::size_t at = 0; at < rows_.size(); ++at) {
             if (rows_[at].used) write_row(at, rows_[at]);
