@@ -148,6 +148,28 @@ TEST_CASE("relu, pooling and flatten pass the gradients that central differences
     check_layer(nn::avg_pool2d{2}, {6, 4, 3}, 2);
     check_layer(nn::avg_pool2d{3}, {7, 6, 2}, 2);
     check_layer(nn::avg_pool2d{3, 4}, {7, 8, 1}, 2);
+    check_layer(nn::global_avg_pool{}, {4, 4, 3}, 2);
+    check_layer(nn::global_avg_pool{}, {5, 3, 2}, 3);
+}
+
+TEST_CASE("batch normalisation passes the gradients that central differences give") {
+    check_layer(nn::batch_norm{}, {3, 4, 5}, 3);
+    check_layer(nn::batch_norm{}, {1, 1, 2}, 7);
+    check_layer(nn::batch_norm{}, {5, 4, 1}, 1);
+}
+
+TEST_CASE("residual blocks pass the gradients that central differences give, whatever their paths") {
+    check_layer(nn::residual(nn::conv2d{2, 3, 1, 1}), {4, 5, 2}, 2);
+    check_layer(nn::residual(nn::conv2d{4, 3, 2, 1}, nn::subsample{2, 4}), {5, 4, 3}, 2);
+    check_layer(nn::residual(nn::conv2d{4, 3, 2, 1}, nn::conv2d{4, 1, 2, 0, false}), {5, 4, 3}, 2);
+    check_layer(nn::residual(nn::sequential(nn::relu{}, nn::conv2d{2, 1}, nn::max_pool2d{1})), {3, 4, 2}, 2);
+    check_layer(nn::residual(nn::sequential(nn::conv2d{2, 1}, nn::relu{}), nn::sequential(nn::flatten{}, nn::relu{})),
+                {1, 1, 2}, 3);
+    check_layer(nn::residual(nn::sequential(nn::conv2d{3, 3, 2, 1, false}, nn::batch_norm{}, nn::relu{},
+                                            nn::conv2d{3, 3, 1, 1, false}, nn::batch_norm{}),
+                                            nn::subsample{2, 3}), {6, 5, 2}, 2);
+    check_layer(nn::subsample{3, 4}, {7, 8, 2}, 2);
+    check_layer(nn::subsample{1, 2}, {2, 3, 2}, 1);
 }
 
 TEST_CASE("softmax cross-entropy gives the error that central differences of the summed loss give") {

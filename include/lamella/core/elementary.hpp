@@ -17,6 +17,31 @@ namespace lamella {
 
 namespace detail {
 __extension__ using uint128 = unsigned __int128;
+__extension__ using int128 = __int128;
+
+constexpr int bit_length(uint128 magnitude) noexcept {
+    const auto high = static_cast<std::uint64_t>(magnitude >> 64);
+    return high != 0 ? 64 + lamella::bit_length(high) : lamella::bit_length(static_cast<std::uint64_t>(magnitude));
+}
+
+// numerator x 2^exponent / denominator, to nearest, ties to even; beyond +-limit, that limit. Needs |numerator| < 2^126,
+// 1 <= denominator < 2^62, 0 <= limit < 2^62.
+constexpr std::int64_t quotient_nearest(int128 numerator, std::int64_t denominator, int exponent,
+                                        std::int64_t limit) noexcept {
+    const bool negative = numerator < 0;
+    auto n = static_cast<uint128>(negative ? -numerator : numerator);
+    auto d = static_cast<uint128>(denominator);
+    if (n == 0) return 0;
+    const int bits = bit_length(n) + exponent - bit_length(d);  // of the quotient, or one less
+    if (bits < -1) return 0;
+    if (bits > 63) return negative ? -limit : limit;
+    (exponent > 0 ? n : d) <<= exponent > 0 ? exponent : -exponent;  // below 2^125, and below 2^127
+    uint128 quotient = n / d;
+    const uint128 rest = n - quotient * d;
+    quotient += static_cast<uint128>(rest > d - rest || (rest == d - rest && (quotient & 1) != 0));
+    const std::int64_t kept = quotient > static_cast<uint128>(limit) ? limit : static_cast<std::int64_t>(quotient);
+    return negative ? -kept : kept;
+}
 }  // namespace detail
 
 // ---------------------------------------------------------------------------------------------- roots and reciprocals

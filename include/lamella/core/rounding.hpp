@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "config.hpp"
 #include "format.hpp"
 
 namespace lamella {
@@ -25,6 +26,14 @@ constexpr std::int64_t round_nearest(std::int64_t x, int dropped) noexcept {
     const std::int64_t rest = x - (quotient << dropped);
     const std::int64_t half = std::int64_t{1} << (dropped - 1);
     return quotient + static_cast<std::int64_t>(rest > half || (rest == half && (quotient & 1) != 0));
+}
+
+// The same for 1 .. 31 dropped bits, in 32 bits, so that vectors hold many: the lost bits as a fraction of 2^32 carry when
+// they pass a half, or make a half and the quotient is odd.
+constexpr LAMELLA_ALWAYS_INLINE std::int32_t drop_nearest(std::int32_t x, int dropped) noexcept {
+    const std::int32_t quotient = x >> dropped;
+    const std::uint32_t lost = static_cast<std::uint32_t>(x) << (32 - dropped);
+    return quotient + (lost > 0x80000000u - static_cast<std::uint32_t>(quotient & 1) ? 1 : 0);
 }
 
 // Clips to the symmetric range of a width (bits).

@@ -151,7 +151,8 @@ struct fixed {
         to.bits = from.bits;
     }
 
-    class product;
+    class product;     // the three GEMMs of a layer
+    class normaliser;  // batch normalisation
 };
 
 }  // namespace lamella::nn

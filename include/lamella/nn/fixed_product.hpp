@@ -51,12 +51,12 @@ class fixed::product {
 
         out.reshape(in.samples, g.out);
         out.exponent = exponent + shift;
-        out.bits = std::min(31, bit_length(static_cast<std::uint64_t>(bound)));
+        out.bits = std::min(31, bit_length(static_cast<std::uint64_t>(empty ? largest_bias : bound)));
         const gemm::problem p = forward_problem(activation_, weight_, in.samples);
         gemm::output to;
         to.rows = gemm::axis::linear(p.m(), p.n());
         to.wide = out.data.data();
-        to.bias = aligned_.data();
+        to.bias = aligned_.empty() ? nullptr : aligned_.data();
         to.largest_bias = largest_bias;
         to.shift = shift;
         gemm::multiply(p, to, e.options.kernels, e.workspace);
@@ -306,6 +306,7 @@ class fixed::product {
         weight.gradient_exponent = error_.exponent + activation_.exponent;
         if (e.observed()) e.notify(describe(e, stage::weight_gradient, p, samples, false, &error.seen));
 
+        if (bias.gradient.empty()) return;
         const std::int64_t count = samples * geometry_.out.size();
         if (error_.width <= byte_width)
             sum_channels(error_.bytes.data(), count, bias.gradient);

@@ -8,6 +8,8 @@
 //   A::tensor* backward(A::engine&, A::tensor& error, bool wanted)     error of its input; null unless wanted
 //   void parameters(visit)                                             calls visit(A::parameter&)
 //   void halve(); void visit(state_visitor&)                           running statistics; state
+//   static constexpr bool in_place                                     whether it changes or hands on the tensors that it
+//                                                                      is given; true when absent
 //
 // To add a layer, write such a pair; nothing else knows the list.
 #pragma once
@@ -49,14 +51,16 @@ LAMELLA_MULTIVERSION_TEMPLATE(gate, (class T), (const T* x, T* error, std::int64
 template <class A>
 class affine_layer {
   public:
-    image_shape build(typename A::engine& e, const geometry& g, layer_ids& ids) {
+    static constexpr bool in_place = false;
+
+    image_shape build(typename A::engine& e, const geometry& g, layer_ids& ids, bool biased = true) {
         index_ = ids.products++;
         const auto layer = static_cast<std::uint16_t>(ids.structure++);
         product_.build(e, g, index_, layer);
         const auto size = [](std::int64_t x) { return static_cast<std::size_t>(x); };
         declare(weight_, "weight",
                 {size(g.out.channels), size(g.kernel_height), size(g.kernel_width), size(g.in.channels)}, layer, false);
-        declare(bias_, "bias", {size(g.out.channels)}, layer, true);
+        declare(bias_, "bias", {biased ? size(g.out.channels) : 0}, layer, true);
         initialise(weight_, g.depth(), e.seed);
         geometry_ = g;
         return g.out;
@@ -73,12 +77,12 @@ class affine_layer {
     template <class Visit>
     void parameters(Visit&& visit) {
         visit(weight_);
-        visit(bias_);
+        if (biased()) visit(bias_);
     }
     void halve() noexcept { product_.halve(); }
     void visit(state_visitor& visitor) {
         weight_.visit(visitor);
-        bias_.visit(visitor);
+        if (biased()) bias_.visit(visitor);
         product_.visit(visitor);
     }
     const geometry& shape() const noexcept { return geometry_; }
@@ -87,6 +91,8 @@ class affine_layer {
     typename A::parameter& bias() noexcept { return bias_; }
 
   private:
+    bool biased() const noexcept { return !bias_.gradient.empty(); }
+
     geometry geometry_;
     int index_ = 0;
     typename A::product product_;
@@ -94,6 +100,14 @@ class affine_layer {
     typename A::tensor* in_ = nullptr;
     typename A::tensor out_, in_error_;
 };
+
+template <class Layer>
+inline constexpr bool works_in_place = [] {
+    if constexpr (requires { Layer::in_place; })
+        return Layer::in_place;
+    else
+        return true;
+}();
 
 // A layer without parameters or state.
 struct stateless {
@@ -129,16 +143,17 @@ class linear::layer : public detail::affine_layer<A> {
     linear blueprint_;
 };
 
-// Convolution with a square kernel, zero padding and a bias; weights OHWI.
+// Convolution with a square kernel, zero padding and, unless a batch normalisation follows, a bias; weights OHWI.
 struct conv2d {
     std::int64_t channels = 1;
     std::int64_t kernel = 3;
     std::int64_t stride = 1;
     std::int64_t padding = 0;
+    bool bias = true;
 
     std::string describe() const {
         return "conv2d(" + std::to_string(channels) + "," + std::to_string(kernel) + "," + std::to_string(stride) + "," +
-               std::to_string(padding) + ")";
+               std::to_string(padding) + (bias ? ")" : ",no bias)");
     }
 
     template <class A>
@@ -151,8 +166,8 @@ class conv2d::layer : public detail::affine_layer<A> {
     explicit layer(const conv2d& blueprint) : blueprint_(blueprint) {}
     image_shape build(typename A::engine& e, const image_shape& in, layer_ids& ids) {
         const conv2d& b = blueprint_;
-        return detail::affine_layer<A>::build(e, convolution(in, b.channels, b.kernel, b.kernel, b.stride, b.padding),
-                                              ids);
+        return detail::affine_layer<A>::build(e, convolution(in, b.channels, b.kernel, b.kernel, b.stride, b.padding), ids,
+                                              b.bias);
     }
 
   private:

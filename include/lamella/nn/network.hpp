@@ -17,9 +17,11 @@
 #include <utility>
 #include <vector>
 
+#include "batch_norm.hpp"
 #include "layers.hpp"
 #include "loss.hpp"
 #include "pool.hpp"
+#include "residual.hpp"
 
 namespace lamella::nn {
 
@@ -36,7 +38,19 @@ struct sequential_model {
 
     template <class A>
     class layer {
+        template <class B>
+        using layer_of = typename B::template layer<A>;
+        template <std::size_t I>
+        using nth = layer_of<std::tuple_element_t<I, std::tuple<Blueprints...>>>;
+
       public:
+        static constexpr bool in_place = [] {
+            if constexpr (sizeof...(Blueprints) == 0)
+                return true;
+            else
+                return detail::works_in_place<nth<0>> || detail::works_in_place<nth<sizeof...(Blueprints) - 1>>;
+        }();
+
         explicit layer(const sequential_model& model)
             : layers_(std::apply([](const auto&... b) { return std::make_tuple(layer_of<std::decay_t<decltype(b)>>(b)...); },
                                  model.blueprints)) {}
@@ -77,9 +91,6 @@ struct sequential_model {
         }
 
       private:
-        template <class B>
-        using layer_of = typename B::template layer<A>;
-
         template <class Layer>
         static bool has_parameters(Layer& l) {
             bool any = false;

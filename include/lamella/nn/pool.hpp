@@ -1,12 +1,14 @@
-// Pooling: max_pool2d (exact; ties go to the first position in row-major order) and avg_pool2d.
+// Pooling: max_pool2d (exact; ties go to the first position in row-major order), avg_pool2d and global_avg_pool.
 //
 // Windows do not overlap (stride at least the kernel), so an error goes back to one place and never has to be summed.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <type_traits>
 
 #include "../core/rounding.hpp"
 #include "layers.hpp"
@@ -30,6 +32,53 @@ inline pooling make_pooling(const char* name, const image_shape& in, std::int64_
         throw argument_error(std::string(name) + " kernel", "one that fits " + to_string(in), std::to_string(kernel));
     return {in, {(in.height - kernel) / stride + 1, (in.width - kernel) / stride + 1, in.channels}, kernel, stride};
 }
+
+// Division by the number of values in a window. In integers a power of two goes into the exponent; otherwise the
+// fixed-point reciprocal, to nearest.
+template <class T>
+class window_mean {
+    static constexpr bool integers = std::is_same_v<T, std::int32_t>;
+
+  public:
+    using sum = std::conditional_t<integers, std::int64_t, T>;
+
+    explicit window_mean(std::int64_t count) noexcept : count_(count) {
+        if constexpr (integers)
+            if (!std::has_single_bit(static_cast<std::uint64_t>(count))) reciprocal_ = (std::int64_t{1} << 31) / count;
+    }
+    // Divides sums of the input's values for the output, whose exponent and bits it sets.
+    template <class Tensor>
+    window_mean of_sums(const Tensor& in, Tensor& out) noexcept {
+        if constexpr (integers) {
+            shift_ = reciprocal_ == 0 ? std::max(0, in.bits + bits() - 31) : 0;
+            out.exponent = in.exponent + (reciprocal_ == 0 ? shift_ - bits() : 0);
+            out.bits = std::min(31, in.bits + (reciprocal_ == 0 ? bits() - shift_ : 0));
+        }
+        return *this;
+    }
+    // The same for single values, where nothing needs to be dropped.
+    template <class Tensor>
+    window_mean of_values(const Tensor& in, Tensor& out) noexcept {
+        if constexpr (integers) {
+            shift_ = 0;
+            out.exponent = in.exponent - (reciprocal_ == 0 ? bits() : 0);
+            out.bits = in.bits;
+        }
+        return *this;
+    }
+    T operator()(sum x) const noexcept {
+        if constexpr (integers)
+            return static_cast<T>(reciprocal_ == 0 ? round_nearest(x, shift_) : round_nearest(x * reciprocal_, 31));
+        else
+            return x / static_cast<T>(count_);
+    }
+
+  private:
+    int bits() const noexcept { return bit_length(static_cast<std::uint64_t>(count_ - 1)); }
+    std::int64_t count_;
+    std::int64_t reciprocal_ = 0;  // rounded down, so that no mean passes its largest value
+    int shift_ = 0;
+};
 
 // Places are as wide as values while they are compared, so that both fill vectors alike.
 template <class T>
@@ -196,9 +245,11 @@ template <class A>
 class avg_pool2d::layer : public detail::stateless {
     using value = typename A::value;
     using tensor = typename A::tensor;
-    static constexpr bool integers = std::is_same_v<value, std::int32_t>;
+    using window_mean = detail::window_mean<value>;
 
   public:
+    static constexpr bool in_place = false;
+
     explicit layer(const avg_pool2d& blueprint) : blueprint_(blueprint) {}
     image_shape build(typename A::engine&, const image_shape& in, layer_ids& ids) {
         ++ids.structure;
@@ -208,12 +259,8 @@ class avg_pool2d::layer : public detail::stateless {
     }
     tensor& forward(typename A::engine&, tensor& in) {
         const auto& p = shape_;
-        const divisor by = division(in);
         out_.reshape(in.samples, p.out);
-        if constexpr (integers) {
-            out_.exponent = in.exponent + by.exponent;
-            out_.bits = std::min(31, in.bits + by.bits);
-        }
+        const window_mean by = window().of_sums(in, out_);
         const std::int64_t c = p.in.channels;
         value* to = out_.data.data();
         for (std::int64_t s = 0; s < in.samples; ++s)
@@ -222,10 +269,10 @@ class avg_pool2d::layer : public detail::stateless {
                     for (std::int64_t i = 0; i < c; ++i, ++to) {
                         const value* from =
                             in.data.data() + ((s * p.in.height + y * p.stride) * p.in.width + x * p.stride) * c + i;
-                        std::conditional_t<integers, std::int64_t, value> sum{0};
+                        typename window_mean::sum sum{0};
                         for (std::int64_t ky = 0; ky < p.kernel; ++ky)
                             for (std::int64_t kx = 0; kx < p.kernel; ++kx) sum += from[(ky * p.in.width + kx) * c];
-                        *to = by.apply(sum);
+                        *to = by(sum);
                     }
         return out_;
     }
@@ -233,12 +280,7 @@ class avg_pool2d::layer : public detail::stateless {
         if (!wanted) return nullptr;
         const auto& p = shape_;
         in_error_.reshape(error.samples, p.in);
-        divisor by = division(error);
-        if constexpr (integers) {
-            if (by.reciprocal == 0) by.shift = 0;  // single values, not sums: nothing to drop
-            in_error_.exponent = error.exponent + (by.reciprocal == 0 ? -window_bits() : 0);
-            in_error_.bits = error.bits;
-        }
+        const window_mean by = window().of_values(error, in_error_);
         in_error_.data.fill_zero();
         const std::int64_t c = p.in.channels;
         const value* from = error.data.data();
@@ -248,7 +290,7 @@ class avg_pool2d::layer : public detail::stateless {
                     value* window =
                         in_error_.data.data() + ((s * p.in.height + y * p.stride) * p.in.width + x * p.stride) * c;
                     for (std::int64_t i = 0; i < c; ++i) {
-                        const value share = by.apply(from[i]);
+                        const value share = by(from[i]);
                         for (std::int64_t ky = 0; ky < p.kernel; ++ky)
                             for (std::int64_t kx = 0; kx < p.kernel; ++kx)
                                 window[(ky * p.in.width + kx) * c + i] = share;
@@ -258,41 +300,71 @@ class avg_pool2d::layer : public detail::stateless {
     }
 
   private:
-    struct divisor {
-        int exponent = 0, bits = 0, shift = 0;
-        std::int64_t reciprocal = 0;  // 2^31 / window, or 0 for a power of two; down, so that no mean passes its largest value
-        value count{1};
-
-        template <class Sum>
-        value apply(Sum sum) const noexcept {
-            if constexpr (integers)
-                return static_cast<value>(reciprocal == 0 ? round_nearest(sum, shift)
-                                                          : round_nearest(sum * reciprocal, 31));
-            else
-                return sum / count;
-        }
-    };
-    int window_bits() const noexcept {
-        return bit_length(static_cast<std::uint64_t>(shape_.kernel * shape_.kernel - 1));
-    }
-    divisor division(const tensor& t) const noexcept {
-        const std::int64_t window = shape_.kernel * shape_.kernel;
-        divisor by;
-        if constexpr (integers) {
-            if (std::has_single_bit(static_cast<std::uint64_t>(window))) {
-                by.shift = std::max(0, t.bits + window_bits() - 31);
-                by.exponent = by.shift - window_bits();
-                by.bits = window_bits() - by.shift;
-            } else {
-                by.reciprocal = (std::int64_t{1} << 31) / window;
-            }
-        } else {
-            by.count = static_cast<value>(window);
-        }
-        return by;
-    }
+    window_mean window() const noexcept { return window_mean(shape_.kernel * shape_.kernel); }
     avg_pool2d blueprint_;
     detail::pooling shape_;
+    tensor out_, in_error_;
+};
+
+// The mean of each channel over the whole image, divided as avg_pool2d does.
+struct global_avg_pool {
+    std::string describe() const { return "global_avg_pool"; }
+
+    template <class A>
+    class layer;
+};
+
+template <class A>
+class global_avg_pool::layer : public detail::stateless {
+    using value = typename A::value;
+    using tensor = typename A::tensor;
+    using window_mean = detail::window_mean<value>;
+
+  public:
+    static constexpr bool in_place = false;
+
+    explicit layer(const global_avg_pool&) {}
+    image_shape build(typename A::engine&, const image_shape& in, layer_ids& ids) {
+        ++ids.structure;
+        in_shape_ = in;
+        sums_.resize(static_cast<std::size_t>(in.channels));
+        return {1, 1, in.channels};
+    }
+    tensor& forward(typename A::engine&, tensor& in) {
+        out_.reshape(in.samples, {1, 1, in_shape_.channels});
+        const window_mean by = window_mean(pixels()).of_sums(in, out_);
+        const std::int64_t c = in_shape_.channels;
+        const value* from = in.data.data();
+        value* to = out_.data.data();
+        for (std::int64_t s = 0; s < in.samples; ++s, to += c) {
+            sums_.fill_zero();
+            for (std::int64_t p = 0; p < pixels(); ++p, from += c)
+                for (std::int64_t i = 0; i < c; ++i) sums_[static_cast<std::size_t>(i)] += from[i];
+            for (std::int64_t i = 0; i < c; ++i) to[i] = by(sums_[static_cast<std::size_t>(i)]);
+        }
+        return out_;
+    }
+    tensor* backward(typename A::engine&, tensor& error, bool wanted) {
+        if (!wanted) return nullptr;
+        in_error_.reshape(error.samples, in_shape_);
+        const window_mean by = window_mean(pixels()).of_values(error, in_error_);
+        const std::int64_t c = in_shape_.channels;
+        const value* from = error.data.data();
+        value* to = in_error_.data.data();
+        for (std::int64_t s = 0; s < error.samples; ++s, from += c) {
+            value* const first = to;
+            for (std::int64_t i = 0; i < c; ++i) first[i] = by(from[i]);
+            for (std::int64_t p = 1; p < pixels(); ++p) std::copy(first, first + c, first + p * c);
+            to += pixels() * c;
+        }
+        return &in_error_;
+    }
+
+  private:
+    std::int64_t pixels() const noexcept { return in_shape_.height * in_shape_.width; }
+
+    image_shape in_shape_;
+    buffer<typename window_mean::sum> sums_;
     tensor out_, in_error_;
 };
 

@@ -106,7 +106,8 @@ struct real {
 
     static void same_scale(const tensor&, tensor&) noexcept {}
 
-    class product;
+    class product;     // the three GEMMs of a layer
+    class normaliser;  // batch normalisation
 };
 
 // The three products of a layer; see fixed_product.hpp for what they compute.
@@ -122,7 +123,7 @@ class real<T>::product {
         const T* rows = gather(in);
         multiply(e, false, true, m, n, k, rows, weight.value.data(), out.data.data());
         T* to = out.data.data();
-        for (std::int64_t i = 0; i < m; ++i)
+        for (std::int64_t i = 0; !bias.value.empty() && i < m; ++i)
             for (std::int64_t j = 0; j < n; ++j) to[i * n + j] += bias.value[static_cast<std::size_t>(j)];
     }
 
@@ -132,7 +133,7 @@ class real<T>::product {
         const T* rows = pointwise() ? in.data.data() : patches_.data();
         multiply(e, true, false, n, k, m, error.data.data(), rows, weight.gradient.data());
         bias.gradient.fill_zero();
-        for (std::int64_t i = 0; i < m; ++i)
+        for (std::int64_t i = 0; !bias.value.empty() && i < m; ++i)
             for (std::int64_t j = 0; j < n; ++j)
                 bias.gradient[static_cast<std::size_t>(j)] += error.data[static_cast<std::size_t>(i * n + j)];
         if (in_error == nullptr) return;
