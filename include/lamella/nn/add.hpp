@@ -21,13 +21,15 @@ namespace lamella::nn {
 
 namespace detail {
 
-// What an operand of a sum is shifted by: `left` bits up, or `dropped` bits down; `keep` is 0 when nothing is left then.
+// What an operand of a sum is shifted by: `left` bits up, or `dropped` bits down; `keep` is 0 when nothing is left
+// then.
 struct alignment {
     int left = 0, dropped = 0;
     std::int32_t keep = -1;
 
     constexpr alignment(int exponent, int to) noexcept
-        : left(std::clamp(exponent - to, 0, 31)), dropped(std::clamp(to - exponent, 0, 31)),
+        : left(std::clamp(exponent - to, 0, 31)),
+          dropped(std::clamp(to - exponent, 0, 31)),
           keep(to - exponent > 31 ? 0 : -1) {}
 };
 
@@ -40,15 +42,17 @@ LAMELLA_ALWAYS_INLINE void add_shifted(const std::int32_t* x, alignment of_x, co
                                        std::int32_t* LAMELLA_RESTRICT out, std::int64_t n) noexcept {
     for (std::int64_t i = 0; i < n; ++i) out[i] = aligned<DropX>(x[i], of_x) + aligned<DropY>(y[i], of_y);
 }
-LAMELLA_ALWAYS_INLINE void add_aligned_body(const std::int32_t* x, alignment of_x, const std::int32_t* y, alignment of_y,
-                                            std::int32_t* LAMELLA_RESTRICT out, std::int64_t n) noexcept {
+LAMELLA_ALWAYS_INLINE void add_aligned_body(const std::int32_t* x, alignment of_x, const std::int32_t* y,
+                                            alignment of_y, std::int32_t* LAMELLA_RESTRICT out,
+                                            std::int64_t n) noexcept {
     if (of_x.dropped != 0 && of_y.dropped != 0) return add_shifted<true, true>(x, of_x, y, of_y, out, n);
     if (of_x.dropped != 0) return add_shifted<true, false>(x, of_x, y, of_y, out, n);
     if (of_y.dropped != 0) return add_shifted<false, true>(x, of_x, y, of_y, out, n);
     add_shifted<false, false>(x, of_x, y, of_y, out, n);
 }
-LAMELLA_MULTIVERSION(add_aligned, (const std::int32_t* x, alignment of_x, const std::int32_t* y, alignment of_y,
-                                   std::int32_t* LAMELLA_RESTRICT out, std::int64_t n),
+LAMELLA_MULTIVERSION(add_aligned,
+                     (const std::int32_t* x, alignment of_x, const std::int32_t* y, alignment of_y,
+                      std::int32_t* LAMELLA_RESTRICT out, std::int64_t n),
                      (x, of_x, y, of_y, out, n))
 
 template <class T>
@@ -88,8 +92,8 @@ void add(fixed::engine& e, fixed::tensor& x, fixed::tensor& y, fixed::tensor& ou
     const int threads = lamella::detail::threads_worth(e.threads(), x.size(), lamella::detail::elements_a_thread);
     lamella::detail::parallel(threads, [&](std::int64_t id, std::int64_t count) {
         const std::int64_t begin = x.size() * id / count, end = x.size() * (id + 1) / count;
-        add_aligned(e.isa(), x.data.data() + begin, {x.exponent, exponent}, y.data.data() + begin, {y.exponent, exponent},
-                    out.data.data() + begin, end - begin);
+        add_aligned(e.isa(), x.data.data() + begin, {x.exponent, exponent}, y.data.data() + begin,
+                    {y.exponent, exponent}, out.data.data() + begin, end - begin);
     });
 }
 template <class Engine, class Tensor, class Bits>

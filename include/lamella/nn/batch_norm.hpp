@@ -1,5 +1,5 @@
-// Batch normalisation: each channel of a batch to mean 0 and variance 1, then times a learned scale plus a learned shift.
-// In integers: fixed_norm.hpp; the twin: real_norm.hpp. A convolution in front of it needs no bias.
+// Batch normalisation: each channel of a batch to mean 0 and variance 1, then times a learned scale plus a learned
+// shift. In integers: fixed_norm.hpp; the twin: real_norm.hpp. A convolution in front of it needs no bias.
 #pragma once
 
 #include <cstdint>

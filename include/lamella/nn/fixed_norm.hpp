@@ -1,5 +1,6 @@
 // Batch normalisation in integers: what batch_norm (batch_norm.hpp) does in the arithmetic `fixed`. With x the input
-// and E the error of the output, both cut to 16 bits (no_overflow, nearest: this layer's hop), and N elements a channel,
+// and E the error of the output, both cut to 16 bits (no_overflow, nearest: this layer's hop), and N elements a
+// channel,
 //
 //   forward    mean = sum x / N,  variance = (N sum x^2 - (sum x)^2) / N^2      exact int64 sums, then Q32
 //              x-hat = (x - mean) / sqrt(variance + 2^-17)                      Q12 in 16 bits: clipped at 8 deviations
@@ -14,7 +15,8 @@
 // Inference goes the same way with running averages of mean and variance (an eighth of the batch's a step), the cut's
 // exponent included: the smallest at which no channel's mean +- 8 deviations is clipped.
 //
-// Ioffe and Szegedy, "Batch normalization", ICML 2015, algorithms 1 and 2. The fixed-point datapath is a reconstruction.
+// Ioffe and Szegedy, "Batch normalization", ICML 2015, algorithms 1 and 2. The fixed-point datapath is a
+// reconstruction.
 #pragma once
 
 #include <algorithm>
@@ -99,8 +101,14 @@ class fixed::normaliser {
     }
     static void cut(const engine& e, const tensor& wide, int dropped, buffer<std::int16_t>& to) {
         to.resize(static_cast<std::size_t>(wide.size()));
-        quantise(quantise_job{wide.data.data(), wide.samples, wide.shape.size(), std::clamp(dropped, -31, 48),
-                              detail::normal_width, rounding::nearest, {}, 0},
+        quantise(quantise_job{wide.data.data(),
+                              wide.samples,
+                              wide.shape.size(),
+                              std::clamp(dropped, -31, 48),
+                              detail::normal_width,
+                              rounding::nearest,
+                              {},
+                              0},
                  to.data(), e.isa(), e.threads());
     }
     // Calls run(begin, n) for parts of whole rows of lanes, each part on a thread.

@@ -1,8 +1,8 @@
 // The passes over elements of batch normalisation in integers, and the channel's numbers that they multiply with.
 // fixed_norm.hpp says what is computed; read that first.
 //
-// All passes take whole pixels, channels innermost. A channel's numbers are repeated until a row of them has at least 64
-// lanes, so that every channel count fills vectors.
+// All passes take whole pixels, channels innermost. A channel's numbers are repeated until a row of them has at least
+// 64 lanes, so that every channel count fills vectors.
 #pragma once
 
 #include <algorithm>
@@ -19,11 +19,11 @@
 
 namespace lamella::nn::detail {
 
-inline constexpr int normal_fraction = 12;      // of x-hat, 16 bits
-inline constexpr int normal_width = 16;         // of x, x-hat and E
-inline constexpr int statistic_fraction = 32;   // of mean and variance
-inline constexpr int epsilon_exponent = -17;    // what a variance is increased by: 2^-17
-inline constexpr int running_shift = 3;         // running averages move by 2^-3 of the way
+inline constexpr int normal_fraction = 12;     // of x-hat, 16 bits
+inline constexpr int normal_width = 16;        // of x, x-hat and E
+inline constexpr int statistic_fraction = 32;  // of mean and variance
+inline constexpr int epsilon_exponent = -17;   // what a variance is increased by: 2^-17
+inline constexpr int running_shift = 3;        // running averages move by 2^-3 of the way
 inline constexpr std::int64_t largest_statistic = (std::int64_t{1} << 62) - 1;
 
 // The variance that is divided by, in Q32.
@@ -45,8 +45,8 @@ struct channel_normal {
     friend constexpr bool operator==(const channel_normal&, const channel_normal&) = default;
 };
 
-// For x with that exponent, mean and variance in Q32. A deviation below a quarter of a unit of x counts as a quarter: so
-// small a one is made of the cut's rounding.
+// For x with that exponent, mean and variance in Q32. A deviation below a quarter of a unit of x counts as a quarter:
+// so small a one is made of the cut's rounding.
 constexpr channel_normal normal_of(std::int64_t mean, std::int64_t variance, int exponent) noexcept {
     const positive root = reciprocal_square_root(with_epsilon(variance));
     constexpr int least = normal_fraction + 1, most = normal_fraction + 31;
@@ -82,17 +82,16 @@ inline affine_output affine_of(const fixed_parameter& scale, const fixed_paramet
         const int left = added == 0 ? 0 : shift.exponent - exponent - dropped;
         if (left > 16) continue;
         const std::int64_t most = round_nearest(product, dropped) + round_nearest(added, -left);
-        if (most >> 31 == 0)
-            return {exponent + dropped, dropped, bit_length(static_cast<std::uint64_t>(most))};
+        if (most >> 31 == 0) return {exponent + dropped, dropped, bit_length(static_cast<std::uint64_t>(most))};
     }
 }
 
 // A channel's numbers, `run` lanes of each.
 struct norm_lanes {
     std::int64_t channels = 0, run = 0;
-    buffer<std::int32_t> factor, offset, dropped;   // x-hat
-    buffer<std::int32_t> scale, shift;              // the output
-    buffer<std::int32_t> by_error, by_normal, rest; // the error of the input
+    buffer<std::int32_t> factor, offset, dropped;    // x-hat
+    buffer<std::int32_t> scale, shift;               // the output
+    buffer<std::int32_t> by_error, by_normal, rest;  // the error of the input
 
     void build(std::int64_t count) {
         channels = count;
@@ -130,7 +129,8 @@ LAMELLA_ALWAYS_INLINE void normalise_body(std::int16_t* x, std::int64_t n, const
         for (std::int64_t i = 0; i < count; ++i) to[i] += shift[i];
     }
 }
-LAMELLA_MULTIVERSION(normalise, (std::int16_t* x, std::int64_t n, const norm_lanes& lanes, int dropped, std::int32_t* out),
+LAMELLA_MULTIVERSION(normalise,
+                     (std::int16_t * x, std::int64_t n, const norm_lanes& lanes, int dropped, std::int32_t* out),
                      (x, n, lanes, dropped, out))
 
 // error by_error + normal by_normal + rest.
@@ -147,13 +147,14 @@ LAMELLA_ALWAYS_INLINE void normalised_error_body(const std::int16_t* error, cons
         for (std::int64_t i = 0; i < count; ++i) to[i] = e[i] * by_error[i] + x[i] * by_normal[i] + rest[i];
     }
 }
-LAMELLA_MULTIVERSION(normalised_error, (const std::int16_t* error, const std::int16_t* normal, std::int64_t n,
-                                        const norm_lanes& lanes, std::int32_t* out),
+LAMELLA_MULTIVERSION(normalised_error,
+                     (const std::int16_t* error, const std::int16_t* normal, std::int64_t n, const norm_lanes& lanes,
+                      std::int32_t* out),
                      (error, normal, n, lanes, out))
 
 // Adds x to `first` and x y to `second`, `run` lanes of each.
-LAMELLA_ALWAYS_INLINE void lane_sums_body(const std::int16_t* x, const std::int16_t* y, std::int64_t n, std::int64_t run,
-                                          std::int64_t* LAMELLA_RESTRICT first,
+LAMELLA_ALWAYS_INLINE void lane_sums_body(const std::int16_t* x, const std::int16_t* y, std::int64_t n,
+                                          std::int64_t run, std::int64_t* LAMELLA_RESTRICT first,
                                           std::int64_t* LAMELLA_RESTRICT second) noexcept {
     for (std::int64_t begin = 0; begin < n; begin += run) {
         const std::int64_t count = std::min(run, n - begin);
@@ -165,8 +166,9 @@ LAMELLA_ALWAYS_INLINE void lane_sums_body(const std::int16_t* x, const std::int1
         }
     }
 }
-LAMELLA_MULTIVERSION(lane_sums, (const std::int16_t* x, const std::int16_t* y, std::int64_t n, std::int64_t run,
-                                 std::int64_t* LAMELLA_RESTRICT first, std::int64_t* LAMELLA_RESTRICT second),
+LAMELLA_MULTIVERSION(lane_sums,
+                     (const std::int16_t* x, const std::int16_t* y, std::int64_t n, std::int64_t run,
+                      std::int64_t* LAMELLA_RESTRICT first, std::int64_t* LAMELLA_RESTRICT second),
                      (x, y, n, run, first, second))
 
 }  // namespace lamella::nn::detail

@@ -56,10 +56,10 @@ LAMELLA_MULTIVERSION_TEMPLATE(real_normalise, (class T),
 
 // out = gain (error - first - normal second), a channel's numbers each.
 template <class T>
-LAMELLA_ALWAYS_INLINE void real_normalised_error_body(const T* error, const T* LAMELLA_RESTRICT normal, std::int64_t rows,
-                                                      std::int64_t channels, const T* LAMELLA_RESTRICT gain,
-                                                      const T* LAMELLA_RESTRICT first, const T* LAMELLA_RESTRICT second,
-                                                      T* LAMELLA_RESTRICT out) {
+LAMELLA_ALWAYS_INLINE void real_normalised_error_body(const T* error, const T* LAMELLA_RESTRICT normal,
+                                                      std::int64_t rows, std::int64_t channels,
+                                                      const T* LAMELLA_RESTRICT gain, const T* LAMELLA_RESTRICT first,
+                                                      const T* LAMELLA_RESTRICT second, T* LAMELLA_RESTRICT out) {
     for (std::int64_t r = 0; r < rows; ++r)
         for (std::int64_t c = 0; c < channels; ++c) {
             const std::int64_t i = r * channels + c;
@@ -67,8 +67,8 @@ LAMELLA_ALWAYS_INLINE void real_normalised_error_body(const T* error, const T* L
         }
 }
 LAMELLA_MULTIVERSION_TEMPLATE(real_normalised_error, (class T),
-                              (const T* error, const T* LAMELLA_RESTRICT normal, std::int64_t rows, std::int64_t channels,
-                               const T* LAMELLA_RESTRICT gain, const T* LAMELLA_RESTRICT first,
+                              (const T* error, const T* LAMELLA_RESTRICT normal, std::int64_t rows,
+                               std::int64_t channels, const T* LAMELLA_RESTRICT gain, const T* LAMELLA_RESTRICT first,
                                const T* LAMELLA_RESTRICT second, T* LAMELLA_RESTRICT out),
                               (error, normal, rows, channels, gain, first, second, out))
 
@@ -117,7 +117,7 @@ class real<T>::normaliser {
     }
 
   private:
-    static constexpr double epsilon = 1.0 / (1 << 17), step = 0.125;
+    static constexpr double added_variance = 1.0 / (1 << 17), follow = 0.125;
 
     void sum(engine& e, const T* x, const T* y, std::int64_t rows) {
         first_.fill_zero();
@@ -131,14 +131,15 @@ class real<T>::normaliser {
             const double mean = first_[c] / n, squares = std::max(0.0, second_[c] - first_[c] * mean);
             set(c, mean, squares / n);
             const double unbiased = rows == 1 ? 0 : squares / (n - 1);
-            running_mean_[c] = started_ ? running_mean_[c] + step * (mean - running_mean_[c]) : mean;
-            running_variance_[c] = started_ ? running_variance_[c] + step * (unbiased - running_variance_[c]) : unbiased;
+            running_mean_[c] = started_ ? running_mean_[c] + follow * (mean - running_mean_[c]) : mean;
+            running_variance_[c] =
+                started_ ? running_variance_[c] + follow * (unbiased - running_variance_[c]) : unbiased;
         }
         started_ = true;
     }
     void set(std::size_t c, double mean, double variance) {
         mean_[c] = static_cast<T>(mean);
-        inverse_[c] = static_cast<T>(1 / std::sqrt(variance + epsilon));
+        inverse_[c] = static_cast<T>(1 / std::sqrt(variance + added_variance));
     }
     void bits(state_visitor& visitor, std::string_view name, buffer<double>& reals) {
         std::vector<std::int64_t> copy(reals.size());

@@ -41,7 +41,9 @@ struct subsample {
     std::int64_t stride = 2;
     std::int64_t channels = 1;  // at least the input's
 
-    std::string describe() const { return "subsample(" + std::to_string(stride) + "," + std::to_string(channels) + ")"; }
+    std::string describe() const {
+        return "subsample(" + std::to_string(stride) + "," + std::to_string(channels) + ")";
+    }
 
     template <class A>
     class layer;
@@ -58,13 +60,13 @@ class subsample::layer : public detail::stateless {
     explicit layer(const subsample& blueprint) : blueprint_(blueprint) {}
     image_shape build(typename A::engine&, const image_shape& in, layer_ids& ids) {
         ++ids.structure;
-        const std::int64_t stride = blueprint_.stride;
-        if (stride < 1) throw argument_error("subsample stride", "at least 1", std::to_string(stride));
+        const std::int64_t step = blueprint_.stride;
+        if (step < 1) throw argument_error("subsample stride", "at least 1", std::to_string(step));
         if (blueprint_.channels < in.channels)
             throw argument_error("subsample channels", "at least the input's " + std::to_string(in.channels),
                                  std::to_string(blueprint_.channels));
         in_shape_ = in;
-        out_shape_ = {(in.height - 1) / stride + 1, (in.width - 1) / stride + 1, blueprint_.channels};
+        out_shape_ = {(in.height - 1) / step + 1, (in.width - 1) / step + 1, blueprint_.channels};
         return out_shape_;
     }
     tensor& forward(typename A::engine&, tensor& in) {
@@ -166,20 +168,21 @@ class residual_block<Main, Shortcut>::layer {
     // Throws argument_error when the paths' outputs differ in shape.
     image_shape build(typename A::engine& e, const image_shape& in, layer_ids& ids) {
         const image_shape out = main_.layer().build(e, in, ids), other = shortcut_.layer().build(e, in, ids);
-        if (out != other) throw argument_error("residual shortcut", to_string(out) + ", as the main path", to_string(other));
+        if (out != other)
+            throw argument_error("residual shortcut", to_string(out) + ", as the main path", to_string(other));
         return out;
     }
     tensor& forward(typename A::engine& e, tensor& in) {
-        tensor& main = main_.forward(e, in);
-        detail::add(e, main, shortcut_.forward(e, in), out_, detail::promised_bits{});
+        tensor& x = main_.forward(e, in);
+        detail::add(e, x, shortcut_.forward(e, in), out_, detail::promised_bits{});
         return out_;
     }
     // Both paths get the error.
     tensor* backward(typename A::engine& e, tensor& error, bool wanted) {
-        tensor* main = main_.backward(e, error, wanted);
-        tensor* shortcut = shortcut_.backward(e, error, wanted);
+        tensor* x = main_.backward(e, error, wanted);
+        tensor* y = shortcut_.backward(e, error, wanted);
         if (!wanted) return nullptr;
-        detail::add(e, *main, *shortcut, in_error_, detail::measured_bits{});
+        detail::add(e, *x, *y, in_error_, detail::measured_bits{});
         return &in_error_;
     }
     template <class Visit>
