@@ -141,11 +141,11 @@ class real<T>::normaliser {
         mean_[c] = static_cast<T>(mean);
         inverse_[c] = static_cast<T>(1 / std::sqrt(variance + added_variance));
     }
-    void bits(state_visitor& visitor, std::string_view name, buffer<double>& reals) {
+    void bits(state_visitor& visitor, std::string_view part, buffer<double>& reals) {
         std::vector<std::int64_t> copy(reals.size());
         for (std::size_t i = 0; i < copy.size(); ++i) copy[i] = std::bit_cast<std::int64_t>(reals[i]);
         const std::size_t shape[1] = {copy.size()};
-        visitor.tensor(name, state_kind::parameter, shape, integer_span(std::span<std::int64_t>(copy)), 0, nullptr);
+        visitor.tensor(part, state_kind::parameter, shape, integer_span(std::span<std::int64_t>(copy)), 0, nullptr);
         for (std::size_t i = 0; i < copy.size(); ++i) reals[i] = std::bit_cast<double>(copy[i]);
     }
 
