@@ -28,6 +28,8 @@ enum class lane_balance : std::uint8_t { none, greedy, iterative };
 enum class dimension : std::uint8_t { plane_pairs, output_channels, input_channels, batch };
 // A sum beyond the accumulator: counted only, or also cut to the accumulator's bits.
 enum class overflow : std::uint8_t { report, wrap };
+// What stays in a PE (dataflow.hpp).
+enum class dataflow : std::uint8_t { weight_stationary, output_stationary, row_stationary, no_local_reuse };
 // What one product is: a slice product at the present widths; the same with every operand cut as 16 bits; or a
 // product of whole 16-bit mantissas (the two dense baselines, when nothing is skipped).
 enum class product_kind : std::uint8_t { slices, sixteen_bit_slices, native };
@@ -37,11 +39,14 @@ inline constexpr std::array<std::string_view, 3> lane_balance_names{"none", "gre
 inline constexpr std::array<std::string_view, 4> dimension_names{"plane-pairs", "output-channels", "input-channels",
                                                                  "batch"};
 inline constexpr std::array<std::string_view, 2> overflow_names{"report", "wrap"};
+inline constexpr std::array<std::string_view, 4> dataflow_names{"weight-stationary", "output-stationary", "row-stationary",
+                                                                "no-local-reuse"};
 inline constexpr std::array<std::string_view, 3> product_kind_names{"slices", "sixteen-bit-slices", "native"};
 constexpr std::string_view name_of(index_format f) noexcept { return index_format_names[static_cast<std::size_t>(f)]; }
 constexpr std::string_view name_of(lane_balance b) noexcept { return lane_balance_names[static_cast<std::size_t>(b)]; }
 constexpr std::string_view name_of(dimension d) noexcept { return dimension_names[static_cast<std::size_t>(d)]; }
 constexpr std::string_view name_of(overflow o) noexcept { return overflow_names[static_cast<std::size_t>(o)]; }
+constexpr std::string_view name_of(dataflow d) noexcept { return dataflow_names[static_cast<std::size_t>(d)]; }
 constexpr std::string_view name_of(product_kind p) noexcept { return product_kind_names[static_cast<std::size_t>(p)]; }
 
 inline constexpr int max_cores = 64;
@@ -69,6 +74,15 @@ struct configuration {
     slice::encoding encoding = slice::encoding::sign_magnitude;
     int optc_lanes = 16;    // elements that the optimizer core takes up a cycle, 1..4096
     int clock_mhz = 200;    // only to turn cycles into time, 1..10000
+    accelerator::dataflow flow = accelerator::dataflow::output_stationary;  // "dataflow" in files; this and what follows
+                                                                            // change accesses, never cycles
+    int register_bytes = 128;   // of a lane's register file, 1..65536
+    int sums_a_lane = 16;       // partners whose sums a lane holds, output-stationary, 1..4096
+    int buffer_kbytes = 512;    // on the chip, 1..65536
+    int buffer_rows = 512, buffer_partners = 64, buffer_depth = 192;  // of the tile in it, 1..65536
+    int word_bits = 32;         // of the buffer, 8..1024
+    bool transposable = true;   // reads a column of weights as cheaply as a row; otherwise each element costs a word
+    int dram_bits_a_cycle = 128;  // 1..65536
 
     int tile_rows() const noexcept { return lanes * rows_a_lane; }
     int all_multipliers() const noexcept { return cores * lanes * multipliers; }
@@ -90,9 +104,18 @@ void each_number(Configuration& c, Visit&& visit) {
     visit("native_multipliers", c.native_multipliers, 1, 256);
     visit("optc_lanes", c.optc_lanes, 1, 4096);
     visit("clock_mhz", c.clock_mhz, 1, 10000);
+    visit("register_bytes", c.register_bytes, 1, 65536);
+    visit("sums_a_lane", c.sums_a_lane, 1, 4096);
+    visit("buffer_kbytes", c.buffer_kbytes, 1, 65536);
+    visit("buffer_rows", c.buffer_rows, 1, 65536);
+    visit("buffer_partners", c.buffer_partners, 1, 65536);
+    visit("buffer_depth", c.buffer_depth, 1, 65536);
+    visit("word_bits", c.word_bits, 8, 1024);
+    visit("dram_bits_a_cycle", c.dram_bits_a_cycle, 1, 65536);
 }
 
-// Returns c. Throws argument_error, naming the field, for a number out of its range and an order that is none.
+// Returns c. Throws argument_error, naming the field, for a number out of its range, an order that is none, and tiles or
+// sums that do not fit their memory.
 inline const configuration& validated(const configuration& c) {
     each_number(c, [](std::string_view name, int value, int lowest, int highest) {
         if (value < lowest || value > highest)
@@ -108,6 +131,15 @@ inline const configuration& validated(const configuration& c) {
         if (sorted[i] != static_cast<dimension>(i))
             throw argument_error("order", "plane-pairs, output-channels, input-channels and batch, each once",
                                  "one that lacks " + std::string(dimension_names[i]));
+    const auto wide = [](int x) { return static_cast<std::int64_t>(x); };
+    const std::int64_t tile = wide(c.buffer_rows + c.buffer_partners) * c.buffer_depth * max_width +
+                              wide(c.buffer_rows) * c.buffer_partners * c.accumulator_bits;
+    if (tile > wide(c.buffer_kbytes) * 8192)
+        throw argument_error("buffer_kbytes", "room for a tile of " + std::to_string(tile) + " bits, operands of 16 bits",
+                             std::to_string(wide(c.buffer_kbytes) * 8192) + " bits");
+    if (c.flow == dataflow::output_stationary && wide(c.sums_a_lane) * c.accumulator_bits > wide(c.register_bytes) * 8)
+        throw argument_error("register_bytes", "room for sums_a_lane sums of accumulator_bits",
+                             std::to_string(c.register_bytes));
     return c;
 }
 

@@ -25,6 +25,15 @@ void each_choice(Configuration& c, Visit&& visit) {
     visit("overflow", c.overflow, overflow_names);
     visit("products", c.products, product_kind_names);
     visit("encoding", c.encoding, slice::encoding_names);
+    visit("dataflow", c.flow, dataflow_names);
+}
+
+// Calls visit(key, field) for every switch.
+template <class Configuration, class Visit>
+void each_switch(Configuration& c, Visit&& visit) {
+    visit("input_skip", c.input_skip);
+    visit("output_skip", c.output_skip);
+    visit("transposable", c.transposable);
 }
 
 template <class Names>
@@ -65,7 +74,7 @@ inline configuration configuration_from_json(const std::string& text, const std:
     if (!object.is_object()) throw file_error(path, "configuration", "an object", object.type_name());
 
     configuration c = hnpu();
-    std::set<std::string> known{"name", "input_skip", "output_skip", "order"};
+    std::set<std::string> known{"name", "order"};
     const auto find = [&](std::string_view key) -> const nlohmann::json* {
         known.insert(std::string(key));
         const auto found = object.find(std::string(key));
@@ -85,11 +94,12 @@ inline configuration configuration_from_json(const std::string& text, const std:
         if (const nlohmann::json* const value = find(key))
             field = detail::choice_from<std::decay_t<decltype(field)>>(path, key, *value, names);
     });
-    for (const auto& [key, field] : {std::pair{"input_skip", &c.input_skip}, std::pair{"output_skip", &c.output_skip}})
-        if (const nlohmann::json* const value = find(key)) {
-            if (!value->is_boolean()) throw file_error(path, key, "true or false", value->type_name());
-            *field = value->get<bool>();
-        }
+    detail::each_switch(c, [&](std::string_view key, bool& field) {
+        const nlohmann::json* const value = find(key);
+        if (value == nullptr) return;
+        if (!value->is_boolean()) throw file_error(path, key, "true or false", value->type_name());
+        field = value->get<bool>();
+    });
     if (const nlohmann::json* const value = find("name")) {
         if (!value->is_string()) throw file_error(path, "name", "a string", value->type_name());
         c.name = value->get<std::string>();
@@ -130,8 +140,7 @@ inline std::string to_json(const configuration& c) {
     detail::each_choice(c, [&](std::string_view key, auto field, const auto& names) {
         object[std::string(key)] = std::string(names[static_cast<std::size_t>(field)]);
     });
-    object["input_skip"] = c.input_skip;
-    object["output_skip"] = c.output_skip;
+    detail::each_switch(c, [&](std::string_view key, bool value) { object[std::string(key)] = value; });
     for (const dimension d : c.order) object["order"].push_back(std::string(name_of(d)));
     return object.dump(2);
 }
