@@ -1,5 +1,5 @@
-// Accesses of the four dataflows: by hand for the smallest GEMM, and against loops that touch every element, over random
-// layers, stages and tiles. A failure prints its seed; run_case(seed) repeats it.
+// Accesses of the four dataflows: by hand for the smallest GEMM, and against loops that touch every element, over
+// random layers, stages and tiles. A failure prints its seed; run_case(seed) repeats it.
 #include <doctest/doctest.h>
 
 #include <array>
@@ -42,12 +42,15 @@ struct small_gemm {
         o.stored = {from.data(), 1, 1, 1, 4};
         return o;
     }
-    gemm_accesses on(dataflow flow, const tiling& t) const { return gemm_loops(operand(a), operand(b), flow, t).count(8, 4); }
+    gemm_accesses on(dataflow flow, const tiling& t) const {
+        return gemm_loops(operand(a), operand(b), flow, t).count(8, 4);
+    }
 };
 
 constexpr tiling one_lane{1, 1, 1, 1, 2, 2, 2};
 
-gemm_accesses by_hand(std::array<access_count, 4> moving, std::array<access_count, 4> resident, std::array<access_count, 4> sums) {
+gemm_accesses by_hand(std::array<access_count, 4> moving, std::array<access_count, 4> resident,
+                      std::array<access_count, 4> sums) {
     return {moving, resident, sums};
 }
 
@@ -62,7 +65,9 @@ struct walker {
     static std::int64_t place(const gemm::event_operand& o, std::int64_t row, std::int64_t k) {
         return accelerator::detail::base_of(o) + o.view.rows.offset(row) + o.view.depth.offset(k);
     }
-    static bool there(const gemm::event_operand& o, std::int64_t at) { return accelerator::detail::inside(o.stored, at); }
+    static bool there(const gemm::event_operand& o, std::int64_t at) {
+        return accelerator::detail::inside(o.stored, at);
+    }
 
     struct range {
         std::int64_t first, last;
@@ -86,7 +91,8 @@ struct walker {
     void run() {
         const bool rs = flow == dataflow::row_stationary;
         const std::int64_t row = rs ? moving.view.rows.extent[2] : 1, taps = rs ? moving.view.depth.extent[2] : 1;
-        const range all_rows{0, moving.view.rows.size()}, all_partners{0, resident.view.rows.size()}, all_depth{0, moving.view.depth.size()};
+        const range all_rows{0, moving.view.rows.size()}, all_partners{0, resident.view.rows.size()},
+            all_depth{0, moving.view.depth.size()};
         const auto row_tiles = cut(all_rows, std::max(t.buffer_rows / row, std::int64_t{1}) * row);
         const auto partner_tiles = cut(all_partners, t.buffer_partners);
         const auto depth_tiles = cut(all_depth, std::max(t.buffer_depth / taps, std::int64_t{1}) * taps);
@@ -107,12 +113,14 @@ struct walker {
         std::map<std::pair<range, range>, bool> sums_begun;
         const tile* held = nullptr;
         for (const tile& now : order) {
-            if (held == nullptr || held->rows != now.rows || held->depth != now.depth) fetch(moving, now.rows, now.depth, n.moving);
+            if (held == nullptr || held->rows != now.rows || held->depth != now.depth)
+                fetch(moving, now.rows, now.depth, n.moving);
             if (held == nullptr || held->partners != now.partners || held->depth != now.depth)
                 fetch(resident, now.partners, now.depth, n.resident);
             if (held == nullptr || held->rows != now.rows || held->partners != now.partners) {
                 bool& begun = sums_begun[{now.rows, now.partners}];
-                const auto size = static_cast<std::uint64_t>((now.rows.last - now.rows.first) * (now.partners.last - now.partners.first));
+                const auto size = static_cast<std::uint64_t>((now.rows.last - now.rows.first) *
+                                                             (now.partners.last - now.partners.first));
                 if (begun) {  // it went out unfinished and is back
                     n.sums[dram].writes += size;
                     n.sums[buffer_level].reads += size;
@@ -122,10 +130,13 @@ struct walker {
                 begun = true;
             }
             held = &now;
-            const bool by_rows = flow == dataflow::output_stationary || rs, by_depth = flow != dataflow::output_stationary;
+            const bool by_rows = flow == dataflow::output_stationary || rs,
+                       by_depth = flow != dataflow::output_stationary;
             for (const range r : cut(now.rows, by_rows ? t.array_rows * row : now.rows.last - now.rows.first))
-                for (const range p : cut(now.partners, t.array_partners * (flow == dataflow::output_stationary ? t.sums : 1)))
-                    for (const range d : cut(now.depth, by_depth ? t.array_depth * taps : now.depth.last - now.depth.first))
+                for (const range p :
+                     cut(now.partners, t.array_partners * (flow == dataflow::output_stationary ? t.sums : 1)))
+                    for (const range d :
+                         cut(now.depth, by_depth ? t.array_depth * taps : now.depth.last - now.depth.first))
                         block(r, p, d, row, taps, visits);
         }
         outputs = visits.size();
@@ -148,8 +159,11 @@ struct walker {
                 if (!rs && window.empty()) continue;
                 if (!os) {
                     if (first || !rs) n.moving[buffer_level].reads += window.size();
-                    for (std::int64_t p = partners.first; p < partners.last; ++p) n.moving[network].reads += window.size();
-                    if (rs) n.moving[registers].writes += window.size() * static_cast<std::uint64_t>(partners.last - partners.first);
+                    for (std::int64_t p = partners.first; p < partners.last; ++p)
+                        n.moving[network].reads += window.size();
+                    if (rs)
+                        n.moving[registers].writes +=
+                            window.size() * static_cast<std::uint64_t>(partners.last - partners.first);
                 } else {
                     n.moving[buffer_level].reads += 1;
                     n.moving[network].reads += cut(partners, t.sums).size();
@@ -228,20 +242,25 @@ TEST_CASE("a 2 x 2 x 2 GEMM on one lane has the accesses counted by hand") {
     const small_gemm g;
     // Two passes over the moving operand, one a partner; each weight comes once and is used twice; each sum visits the
     // lane twice, once a depth, and waits in the buffer between.
-    CHECK(g.on(dataflow::weight_stationary, one_lane) ==
-          by_hand({{{0, 0}, {8, 0}, {8, 4}, {4, 0}}}, {{{8, 4}, {4, 0}, {4, 4}, {4, 0}}}, {{{0, 0}, {4, 8}, {8, 8}, {0, 4}}}));
+    CHECK(g.on(dataflow::weight_stationary, one_lane) == by_hand({{{0, 0}, {8, 0}, {8, 4}, {4, 0}}},
+                                                                 {{{8, 4}, {4, 0}, {4, 4}, {4, 0}}},
+                                                                 {{{0, 0}, {4, 8}, {8, 8}, {0, 4}}}));
     // Each of four sums takes two products in its register and leaves once; both operands are fetched for each product.
-    CHECK(g.on(dataflow::output_stationary, one_lane) ==
-          by_hand({{{0, 0}, {8, 0}, {8, 4}, {4, 0}}}, {{{0, 0}, {8, 0}, {8, 4}, {4, 0}}}, {{{12, 8}, {0, 4}, {4, 4}, {0, 4}}}));
+    CHECK(g.on(dataflow::output_stationary, one_lane) == by_hand({{{0, 0}, {8, 0}, {8, 4}, {4, 0}}},
+                                                                 {{{0, 0}, {8, 0}, {8, 4}, {4, 0}}},
+                                                                 {{{12, 8}, {0, 4}, {4, 4}, {0, 4}}}));
     // A window of four moving elements and a row of two taps lie in the lane: two passes, one a partner.
-    CHECK(g.on(dataflow::row_stationary, one_lane) ==
-          by_hand({{{8, 8}, {8, 0}, {8, 4}, {4, 0}}}, {{{8, 4}, {4, 0}, {4, 4}, {4, 0}}}, {{{8, 8}, {0, 4}, {4, 4}, {0, 4}}}));
+    CHECK(g.on(dataflow::row_stationary, one_lane) == by_hand({{{8, 8}, {8, 0}, {8, 4}, {4, 0}}},
+                                                              {{{8, 4}, {4, 0}, {4, 4}, {4, 0}}},
+                                                              {{{8, 8}, {0, 4}, {4, 4}, {0, 4}}}));
     // Nothing stays: as weight-stationary, with the weights read for each product.
-    CHECK(g.on(dataflow::no_local_reuse, one_lane) ==
-          by_hand({{{0, 0}, {8, 0}, {8, 4}, {4, 0}}}, {{{0, 0}, {8, 0}, {8, 4}, {4, 0}}}, {{{0, 0}, {4, 8}, {8, 8}, {0, 4}}}));
+    CHECK(g.on(dataflow::no_local_reuse, one_lane) == by_hand({{{0, 0}, {8, 0}, {8, 4}, {4, 0}}},
+                                                              {{{0, 0}, {8, 0}, {8, 4}, {4, 0}}},
+                                                              {{{0, 0}, {4, 8}, {8, 8}, {0, 4}}}));
 }
 
-TEST_CASE("a tile of one row in the buffer fetches the other operand again, one of one depth brings sums back from DRAM") {
+TEST_CASE(
+    "a tile of one row in the buffer fetches the other operand again, one of one depth brings sums back from DRAM") {
     const small_gemm g;
     tiling t = one_lane;
     t.buffer_rows = t.buffer_partners = 1;  // four tiles of sums, each two products deep

@@ -90,19 +90,11 @@ struct variant {
 };
 
 std::vector<variant> variants(const configuration& c, const trained& run) {
-    configuration input = dense_present(c), both, balanced;
-    input.input_skip = true;
-    both = input;
-    both.output_skip = true;
-    balanced = both;
-    balanced.balance = c.balance == accelerator::lane_balance::none ? accelerator::lane_balance::greedy : c.balance;
-    std::vector<variant> all{{"dense 16 bit, native multiplier", dense_16_native(c), {}},
-                             {"dense 16 bit, slice by slice", dense_16_slices(c), {}},
-                             {"dense at LAPS' widths", dense_present(c), {}},
-                             {"+ input skip", input, {}},
-                             {"+ output skip", both, {}},
-                             {"+ balance (" + std::string(name_of(balanced.balance)) + ")", balanced, {}}};
-    for (variant& v : all) v.result = run_on(v.how, run);
+    std::vector<variant> all;
+    for (accelerator::machine& m : accelerator::ladder(c)) {
+        outcome result = run_on(m.how, run);
+        all.push_back({std::move(m.name), std::move(m.how), std::move(result)});
+    }
     return all;
 }
 

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "../core/errors.hpp"
 #include "../slice/encoding.hpp"
@@ -169,6 +170,26 @@ inline configuration dense_present(configuration c) {
     c = dense_16_slices(std::move(c));
     c.products = product_kind::slices;
     return c;
+}
+
+struct machine {
+    std::string name;
+    configuration how;
+};
+// From the dense baselines to c, one thing more at a time.
+inline std::vector<machine> ladder(const configuration& c) {
+    configuration input = dense_present(c), both, balanced;
+    input.input_skip = true;
+    both = input;
+    both.output_skip = true;
+    balanced = both;
+    balanced.balance = c.balance == lane_balance::none ? lane_balance::greedy : c.balance;
+    return {{"dense 16 bit, native multiplier", dense_16_native(c)},
+            {"dense 16 bit, slice by slice", dense_16_slices(c)},
+            {"dense at the widths chosen", dense_present(c)},
+            {"+ input skip", input},
+            {"+ output skip", both},
+            {"+ balance (" + std::string(name_of(balanced.balance)) + ")", balanced}};
 }
 
 }  // namespace lamella::accelerator

@@ -5,14 +5,13 @@
 //    "input-channels"], "input_skip": false}
 #pragma once
 
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 #include <string_view>
 
 #include "configuration.hpp"
+#include "json_file.hpp"
 
 namespace lamella::accelerator {
 namespace detail {
@@ -56,21 +55,7 @@ Field choice_from(const std::string& path, std::string_view key, const nlohmann:
 // The configuration in `text`; `path` names it in errors. Throws file_error for text that is no JSON, keys that are
 // unknown or repeated, and values of a wrong type or out of their range.
 inline configuration configuration_from_json(const std::string& text, const std::string& path) {
-    std::set<std::string> seen;
-    const auto guard = [&](int depth, nlohmann::json::parse_event_t event, const nlohmann::json& parsed) {
-        using event_t = nlohmann::json::parse_event_t;
-        if ((event == event_t::object_start && depth > 0) || (event == event_t::array_start && depth > 1))
-            throw file_error(path, "configuration", "one flat object", "a nested one");
-        if (event == event_t::key && !seen.insert(parsed.get<std::string>()).second)
-            throw file_error(path, parsed.get<std::string>(), "this key once", "it twice");
-        return true;
-    };
-    nlohmann::json object;
-    try {
-        object = nlohmann::json::parse(text, guard);
-    } catch (const nlohmann::json::exception& failure) {
-        throw file_error(path, "configuration", "JSON", failure.what());
-    }
+    const nlohmann::json object = detail::parse_json(text, path, "configuration", 1);
     if (!object.is_object()) throw file_error(path, "configuration", "an object", object.type_name());
 
     configuration c = hnpu();
@@ -122,14 +107,7 @@ inline configuration configuration_from_json(const std::string& text, const std:
 
 // Throws file_error, also for a file that cannot be read or has more than a megabyte.
 inline configuration read_configuration(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    if (!file) throw file_error(path, "file", "one that can be read", "none");
-    std::string text;
-    constexpr std::size_t most = std::size_t{1} << 20;
-    for (std::istreambuf_iterator<char> at(file), end; at != end && text.size() <= most; ++at) text.push_back(*at);
-    if (text.size() > most) throw file_error(path, "size", "at most 1048576 bytes", "more");
-    if (file.bad()) throw file_error(path, "file", "one that can be read", "an error while reading");
-    return configuration_from_json(text, path);
+    return configuration_from_json(detail::read_text(path), path);
 }
 
 // Every field, so that reading it gives the same configuration.

@@ -5,19 +5,23 @@
 // Sourced (Sze et al., Proc. IEEE 105(12), 2017, section 5.2): what each dataflow keeps, broadcasts and passes on.
 // Reconstruction: the loops below, so that counts are exact and can be made by hand.
 //
-// A GEMM is rows x partners x depth (datapath.hpp): `moving` is the operand of the rows, `resident` that of the partners.
-// DRAM holds everything. The buffer holds one tile of each operand and one of sums; tiles follow each other in the
-// dataflow's order, what is there is not fetched again, and sums that leave unfinished go to DRAM and come back. Inside a
-// tile, blocks of it go over the array of PEs one after the other, each fetching what it needs from the buffer:
+// A GEMM is rows x partners x depth (datapath.hpp): `moving` is the operand of the rows, `resident` that of the
+// partners. DRAM holds everything. The buffer holds one tile of each operand and one of sums; tiles follow each other
+// in the dataflow's order, what is there is not fetched again, and sums that leave unfinished go to DRAM and come back.
+// Inside a tile, blocks of it go over the array of PEs one after the other, each fetching what it needs from the
+// buffer:
 //
-//   weight_stationary   a PE holds one resident element while all rows of the tile pass. A moving element is read once and
-//                       sent to all partners of the block; sums hop along the depth of the block and return to the buffer.
-//   output_stationary   a PE holds the sums of one row and `sums` partners over the depth of the tile. A moving element goes
+//   weight_stationary   a PE holds one resident element while all rows of the tile pass. A moving element is read once
+//   and
+//                       sent to all partners of the block; sums hop along the depth of the block and return to the
+//                       buffer.
+//   output_stationary   a PE holds the sums of one row and `sums` partners over the depth of the tile. A moving element
+//   goes
 //                       to each PE that has its row; a resident one is read once a block and sent for every product.
 //   row_stationary      a PE runs a one-dimensional convolution: a row of taps over a window that slides, both in its
-//                       registers, to a row of outputs. PEs with the same window share one read of it; sums hop over the
-//                       filter rows of the block. The innermost levels of the axes are the rows: nothing slides in a
-//                       matrix, where a window is as large as outputs x taps.
+//                       registers, to a row of outputs. PEs with the same window share one read of it; sums hop over
+//                       the filter rows of the block. The innermost levels of the axes are the rows: nothing slides in
+//                       a matrix, where a window is as large as outputs x taps.
 //   no_local_reuse      no registers: a resident element is read for every product; otherwise as weight_stationary.
 //
 // `products` are those issued: registers, and whatever is fetched for each product, are asked for that often.
@@ -37,8 +41,8 @@ enum class memory_level : std::uint8_t { registers, network, buffer, dram };
 inline constexpr std::array<std::string_view, 4> memory_level_names{"registers", "network", "buffer", "dram"};
 constexpr std::string_view name_of(memory_level l) noexcept { return memory_level_names[static_cast<std::size_t>(l)]; }
 
-// Elements along each dimension: of the array, one a PE (`sums` partners a PE in output_stationary; rows of outputs and of
-// taps in row_stationary), and of the tile in the buffer.
+// Elements along each dimension: of the array, one a PE (`sums` partners a PE in output_stationary; rows of outputs and
+// of taps in row_stationary), and of the tile in the buffer.
 struct tiling {
     std::int64_t array_rows = 1, array_partners = 1, array_depth = 1;
     std::int64_t sums = 1;
@@ -46,8 +50,8 @@ struct tiling {
     friend bool operator==(const tiling&, const tiling&) = default;
 };
 
-// Elements, each once a time. The network only transfers: its reads are transfers towards PEs or between them, its writes
-// those that leave for the buffer.
+// Elements, each once a time. The network only transfers: its reads are transfers towards PEs or between them, its
+// writes those that leave for the buffer.
 struct access_count {
     std::uint64_t reads = 0, writes = 0;
     friend bool operator==(const access_count&, const access_count&) = default;
@@ -60,8 +64,12 @@ struct gemm_accesses {
 // What the dataflows need to know of one GEMM: follows from its shape alone, worked out once a shape.
 class gemm_loops {
   public:
-    gemm_loops(const gemm::event_operand& moving, const gemm::event_operand& resident, accelerator::dataflow flow, const tiling& t)
-        : flow_(flow), tiles_(t), rows_(moving.view.rows.size()), partners_(resident.view.rows.size()),
+    gemm_loops(const gemm::event_operand& moving, const gemm::event_operand& resident, accelerator::dataflow flow,
+               const tiling& t)
+        : flow_(flow),
+          tiles_(t),
+          rows_(moving.view.rows.size()),
+          partners_(resident.view.rows.size()),
           depth_(moving.view.depth.size()) {
         row_outputs_ = flow == dataflow::row_stationary ? moving.view.rows.extent[2] : 1;
         row_taps_ = flow == dataflow::row_stationary ? moving.view.depth.extent[2] : 1;
@@ -92,7 +100,8 @@ class gemm_loops {
                 moving_buffer.reads = moving_pairs_ * pieces(partners_, t.buffer_partners, t.array_partners);
                 moving_network.reads = moving_pairs_ * unsigned_of(partners_);
                 if (flow_ == dataflow::weight_stationary) {
-                    resident_buffer.reads = resident_network.reads = resident_registers.writes = resident_pairs_ * row_tiles;
+                    resident_buffer.reads = resident_network.reads = resident_registers.writes =
+                        resident_pairs_ * row_tiles;
                     resident_registers.reads = products;
                 } else {
                     resident_buffer.reads = resident_network.reads = products;
@@ -105,7 +114,8 @@ class gemm_loops {
                 moving_network.reads = moving_pairs_ * pieces(partners_, t.buffer_partners, t.sums);
                 resident_buffer.reads = resident_pairs_ * pieces(rows_, t.buffer_rows, t.array_rows);
                 resident_network.reads = products;
-                const std::uint64_t parts = over_tiles(depth_, t.buffer_depth, [&](std::int64_t size) { return std::min(t.array_depth, size); });
+                const std::uint64_t parts = over_tiles(
+                    depth_, t.buffer_depth, [&](std::int64_t size) { return std::min(t.array_depth, size); });
                 hops = parts - visits;
                 n.sums[at(memory_level::registers)] = {products + outputs * parts, products + outputs * (visits - 1)};
                 break;
@@ -113,8 +123,10 @@ class gemm_loops {
             default:
                 moving_buffer.reads = shared_windows_ * pieces(partners_, t.buffer_partners, t.array_partners);
                 moving_network.reads = moving_registers.writes = all_windows_ * unsigned_of(partners_);
-                resident_buffer.reads = resident_pairs_ * pieces(rows_ / row_outputs_, t.buffer_rows / row_outputs_, t.array_rows);
-                resident_network.reads = resident_registers.writes = resident_pairs_ * unsigned_of(rows_ / row_outputs_);
+                resident_buffer.reads =
+                    resident_pairs_ * pieces(rows_ / row_outputs_, t.buffer_rows / row_outputs_, t.array_rows);
+                resident_network.reads = resident_registers.writes =
+                    resident_pairs_ * unsigned_of(rows_ / row_outputs_);
                 moving_registers.reads = resident_registers.reads = products;
                 n.sums[at(memory_level::registers)] = {products, products};
                 visits = pieces(depth_ / row_taps_, t.buffer_depth / row_taps_, t.array_depth);
@@ -145,7 +157,8 @@ class gemm_loops {
             for (std::int64_t i = 0; i < o.view.rows.size(); ++i) rows.push_back(base + o.view.rows.offset(i));
             for (std::int64_t k = 0; k < o.view.depth.size(); ++k) depths.push_back(o.view.depth.offset(k));
             present.resize(unsigned_of(o.stored.samples * o.stored.image()));
-            for (std::size_t i = 0; i < present.size(); ++i) present[i] = detail::inside(o.stored, static_cast<std::int64_t>(i));
+            for (std::size_t i = 0; i < present.size(); ++i)
+                present[i] = detail::inside(o.stored, static_cast<std::int64_t>(i));
             stamp.resize(present.size());
             for (const std::int64_t row : rows)
                 for (const std::int64_t depth : depths) pairs += present[unsigned_of(row + depth)];
@@ -191,9 +204,12 @@ class gemm_loops {
     template <class Visit>
     void each_tile(Visit&& visit) const {
         const bool rows_last = flow_ == dataflow::weight_stationary;
-        const std::int64_t outer = rows_last ? partners_ : rows_, outer_by = rows_last ? tiles_.buffer_partners : tiles_.buffer_rows;
-        const std::int64_t middle = rows_last ? depth_ : partners_, middle_by = rows_last ? tiles_.buffer_depth : tiles_.buffer_partners;
-        const std::int64_t inner = rows_last ? rows_ : depth_, inner_by = rows_last ? tiles_.buffer_rows : tiles_.buffer_depth;
+        const std::int64_t outer = rows_last ? partners_ : rows_,
+                           outer_by = rows_last ? tiles_.buffer_partners : tiles_.buffer_rows;
+        const std::int64_t middle = rows_last ? depth_ : partners_,
+                           middle_by = rows_last ? tiles_.buffer_depth : tiles_.buffer_partners;
+        const std::int64_t inner = rows_last ? rows_ : depth_,
+                           inner_by = rows_last ? tiles_.buffer_rows : tiles_.buffer_depth;
         for (std::int64_t x = 0; x < outer; x += outer_by)
             for (std::int64_t y = 0; y < middle; y += middle_by)
                 for (std::int64_t z = 0; z < inner; z += inner_by) visit(rows_last ? step{z, x, y} : step{x, y, z});
@@ -206,11 +222,13 @@ class gemm_loops {
             const std::int64_t row_end = std::min(rows_, at.row + tiles_.buffer_rows);
             const std::int64_t partner_end = std::min(partners_, at.partner + tiles_.buffer_partners);
             const std::int64_t end = std::min(depth_, at.depth + tiles_.buffer_depth);
-            if (at.row != held.row || at.depth != held.depth) moving_fetched_ += moves.distinct(at.row, row_end, at.depth, end);
+            if (at.row != held.row || at.depth != held.depth)
+                moving_fetched_ += moves.distinct(at.row, row_end, at.depth, end);
             if (at.partner != held.partner || at.depth != held.depth)
                 resident_fetched_ += stays.distinct(at.partner, partner_end, at.depth, end);
             const std::int64_t across = (partners_ + tiles_.buffer_partners - 1) / tiles_.buffer_partners;
-            std::uint8_t& seen = begun[unsigned_of(at.row / tiles_.buffer_rows * across + at.partner / tiles_.buffer_partners)];
+            std::uint8_t& seen =
+                begun[unsigned_of(at.row / tiles_.buffer_rows * across + at.partner / tiles_.buffer_partners)];
             if ((at.row != held.row || at.partner != held.partner) && seen != 0)  // left unfinished, comes back
                 spilled_ += unsigned_of((row_end - at.row) * (partner_end - at.partner));
             seen = 1;
@@ -256,7 +274,8 @@ class gemm_loops {
     std::int64_t row_outputs_, row_taps_;  // of a one-dimensional convolution
     std::uint64_t moving_pairs_ = 0, resident_pairs_ = 0;
     std::uint64_t moving_fetched_ = 0, resident_fetched_ = 0, spilled_ = 0;
-    std::uint64_t all_windows_ = 0, shared_windows_ = 0;  // elements of the windows of all PEs; of those read from the buffer
+    std::uint64_t all_windows_ = 0,
+                  shared_windows_ = 0;  // elements of the windows of all PEs; of those read from the buffer
 };
 
 }  // namespace lamella::accelerator

@@ -1,0 +1,53 @@
+// Reading a small JSON file that a user wrote: what configuration_json.hpp and energy_json.hpp share.
+#pragma once
+
+#include <cstddef>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "../core/errors.hpp"
+
+namespace lamella::accelerator::detail {
+
+// The file's text. Throws file_error for one that cannot be read or has more than a megabyte.
+inline std::string read_text(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    if (!file) throw file_error(path, "file", "one that can be read", "none");
+    std::string text;
+    constexpr std::size_t most = std::size_t{1} << 20;
+    for (std::istreambuf_iterator<char> at(file), end; at != end && text.size() <= most; ++at) text.push_back(*at);
+    if (text.size() > most) throw file_error(path, "size", "at most 1048576 bytes", "more");
+    if (file.bad()) throw file_error(path, "file", "one that can be read", "an error while reading");
+    return text;
+}
+
+// `what` names the content in errors. Objects nest at most `most` deep, the outermost one counted. Throws file_error
+// for text that is no JSON, nests deeper, or has a key twice in one object.
+inline nlohmann::json parse_json(const std::string& text, const std::string& path, std::string_view what, int most) {
+    std::vector<std::set<std::string>> seen;  // keys of the open objects
+    const auto guard = [&](int depth, nlohmann::json::parse_event_t event, const nlohmann::json& parsed) {
+        using event_t = nlohmann::json::parse_event_t;
+        if (event == event_t::object_start || event == event_t::array_start) {
+            const int inside = event == event_t::array_start ? depth - 1 : depth;
+            if (inside >= most)
+                throw file_error(path, what, most == 1 ? "one flat object" : "objects that nest less", "a nested one");
+        }
+        if (event == event_t::object_start) seen.emplace_back();
+        if (event == event_t::object_end) seen.pop_back();
+        if (event == event_t::key && !seen.back().insert(parsed.get<std::string>()).second)
+            throw file_error(path, parsed.get<std::string>(), "this key once", "it twice");
+        return true;
+    };
+    try {
+        return nlohmann::json::parse(text, guard);
+    } catch (const nlohmann::json::exception& failure) {
+        throw file_error(path, what, "JSON", failure.what());
+    }
+}
+
+}  // namespace lamella::accelerator::detail
