@@ -101,7 +101,8 @@ TEST_CASE("files of tables are refused with the field at fault") {
         CHECK(message.find(part) != std::string::npos);
     };
     const std::string good =
-        R"({"name": "mine", "arithmetic": {"process": "7 nm", "source": "me", "products": {"4": 0.01, "16": 0.1}}, "dram": {"source": "me", "bit": 4}})";
+        R"({"name": "mine", "arithmetic": {"process": "7 nm", "source": "me", "products": {"4": 0.01, "16": 0.1}},)"
+        R"( "dram": {"source": "me", "bit": 4}})";
     CHECK(energy_table_from_json(good, "mine.json").products.size() == 2);
     const auto with = [&](const std::string& old, const std::string& fresh) {
         std::string text = good;

@@ -75,8 +75,8 @@ struct configuration {
     slice::encoding encoding = slice::encoding::sign_magnitude;
     int optc_lanes = 16;    // elements that the optimizer core takes up a cycle, 1..4096
     int clock_mhz = 200;    // only to turn cycles into time, 1..10000
-    accelerator::dataflow flow = accelerator::dataflow::output_stationary;  // "dataflow" in files; this and what follows
-                                                                            // change accesses, never cycles
+    // Memory ("dataflow" in files): changes accesses, never cycles.
+    accelerator::dataflow flow = accelerator::dataflow::output_stationary;
     int register_bytes = 128;   // of a lane's register file, 1..65536
     int sums_a_lane = 16;       // partners whose sums a lane holds, output-stationary, 1..4096
     int buffer_kbytes = 512;    // on the chip, 1..65536
