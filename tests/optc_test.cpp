@@ -2,8 +2,10 @@
 // along, and the edges where nothing may be undefined.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <iterator>
 #include <vector>
 
 #include "lamella/accelerator/optc.hpp"
@@ -329,7 +331,7 @@ TEST_CASE("the mean of a gradient is the exact quotient's nearest 24-bit value, 
         int exponent = 0;
         const int at = draw.between(-60, 10);
         inner::optc_maxima top;
-        inner::optc_scan(best_path(), static_cast<const std::int64_t*>(l.sum), top.sum);
+        inner::optc_scan(best_path(), static_cast<const std::int64_t*>(l.sum), inner::optc_block, top.sum);
         if (top.sum == 0) continue;
         optc_saturations cut;
         const inner::optc_plan p = inner::plan_step(s, {none, exponent, {}, at, state}, top, cut);
@@ -383,6 +385,61 @@ TEST_CASE("all paths and any number of threads give equal bits, which are known"
     }
     CHECK(all == 16274319094746623941u);
 }
+
+#if LAMELLA_X86
+TEST_CASE("the momentum lane in registers gives the bits of the lanes that define it") {
+    if (!available(path::avx512)) return;
+    auto draw = numbers(11);
+    int exact_means = 0, rounded_means = 0;
+    for (int k = 0; k < 4000; ++k) {
+        inner::optc_lanes l{};
+        const int bits = draw.between(2, 45), moment_bits = draw.between(8, 31);
+        for (std::size_t i = 0; i < inner::optc_block; ++i) {
+            l.sum[i] = static_cast<std::int64_t>((std::uint64_t{draw.next()} << 32 | draw.next()) >> (64 - bits));
+            if (draw.below(2) != 0) l.sum[i] = -l.sum[i];
+            l.weight[i] = static_cast<std::int16_t>(draw.between(-32767, 32767));
+            l.first[i] = draw.between(-(1 << (moment_bits - 1)) + 1, (1 << (moment_bits - 1)) - 1);
+            l.draw[i] = static_cast<std::uint16_t>(draw.next());
+            l.first_draw[i] = static_cast<std::uint16_t>(draw.next());
+        }
+        if (k % 7 == 0) l.sum[0] = (std::int64_t{1} << bits) - 1, l.weight[1] = -32767, l.first[2] = 1 << (moment_bits - 2);
+        const optc_step s = momentum_step(std::uint64_t{1} << draw.below(10), "0");
+        optc_state state;
+        state.first_exponent = draw.between(-50, -20);
+        buffer<std::int16_t> none;
+        int exponent = draw.between(-20, -12);
+        inner::optc_maxima top;
+        inner::optc_scan(path::scalar, static_cast<const std::int64_t*>(l.sum), inner::optc_block, top.sum);
+        inner::optc_scan(path::scalar, static_cast<const std::int16_t*>(l.weight), inner::optc_block, top.weight);
+        inner::optc_scan(path::scalar, static_cast<const std::int32_t*>(l.first), inner::optc_block, top.first);
+        optc_saturations cut;
+        inner::optc_plan p = inner::plan_step(s, {none, exponent, {}, -draw.between(15, 40), state}, top, cut);
+        const inner::optc_lanes before = l;
+        inner::optc_found want, found;
+        inner::optc_compute(path::scalar, p, l, want);
+        p.weight_write = inner::plan_write(want.fresh, p.fresh_exponent, 16);
+        p.first_write = inner::plan_write(want.moment, p.moment_exponent, 32);
+        if (!inner::is_plain_momentum(p)) continue;
+        inner::optc_write_weight(path::scalar, p.weight_write, l, want);
+        std::copy(std::begin(l.first_draw), std::end(l.first_draw), l.draw);
+        inner::optc_write_first(path::scalar, p.first_write, l, want);
+
+        const bool exact = p.mean_dropped == 0;
+        ++(exact ? exact_means : rounded_means);
+        std::vector<std::int16_t> weight(inner::optc_block);
+        std::vector<std::int32_t> first(inner::optc_block);
+        (exact ? inner::optc_momentum_avx512<true> : inner::optc_momentum_avx512<false>)(
+            p, before.sum, before.weight, before.first, before.draw, before.first_draw, weight.data(), first.data(), found);
+        INFO("case " << k << ", seed " << seed);
+        REQUIRE(std::equal(weight.begin(), weight.end(), l.weight));
+        REQUIRE(std::equal(first.begin(), first.end(), l.first));
+        REQUIRE(found.moment == want.moment);
+        REQUIRE(found.fresh == want.fresh);
+    }
+    CHECK(exact_means > 200);
+    CHECK(rounded_means > 200);
+}
+#endif
 
 TEST_CASE("without gradient and decay, weights keep their values and moments fade to zero") {
     for (const mode& k : modes()) {

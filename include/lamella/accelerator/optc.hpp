@@ -224,17 +224,14 @@ constexpr optc_write expect_write(int kept, int exponent) noexcept {
     return dropped < 16 || dropped > 62 ? optc_write{} : optc_write{dropped, kept, false, false};
 }
 
-// One block's part of the tensor.
+inline constexpr std::size_t optc_scan_part = 4096;          // elements that are scanned in one go
+inline constexpr std::size_t optc_worth_threads = 64 * 256;  // elements
+
+// Elements [begin, begin + count) of the tensor; a block, unless it is scanned.
 struct optc_part {
     std::size_t begin, count;
 
-    // The part in place, or where it isn't full its copy with zeros behind.
-    template <class T>
-    const T* in_place(const T* from, T* copy) const noexcept {
-        if (count == optc_block) return from + begin;
-        load(from, copy);
-        return copy;
-    }
+    // With zeros behind where the block isn't full.
     template <class T>
     void load(const T* from, T* to) const noexcept {
         std::memcpy(to, from + begin, count * sizeof(T));
@@ -246,14 +243,15 @@ struct optc_part {
     }
 };
 
-// Calls body(part, lanes, result) for every block of n elements; adds up the results.
+// Calls body(part, lanes, result) for every part of n elements, `size` elements each but for the last; adds up the
+// results.
 template <class Result, class Body>
-inline Result for_blocks(std::size_t n, int threads, const Body& body) {
-    const std::int64_t blocks = static_cast<std::int64_t>((n + optc_block - 1) / optc_block);
+inline Result for_parts(std::size_t n, std::size_t size, int threads, const Body& body) {
+    const std::int64_t parts = static_cast<std::int64_t>((n + size - 1) / size);
     Result sum;
     static_cast<void>(threads);
 #if LAMELLA_OPENMP
-#pragma omp parallel num_threads(threads) if (threads > 1 && blocks >= 64)
+#pragma omp parallel num_threads(threads) if (threads > 1 && n >= optc_worth_threads)
 #endif
     {
         optc_lanes lanes;
@@ -261,9 +259,9 @@ inline Result for_blocks(std::size_t n, int threads, const Body& body) {
 #if LAMELLA_OPENMP
 #pragma omp for nowait
 #endif
-        for (std::int64_t b = 0; b < blocks; ++b) {
-            const std::size_t begin = static_cast<std::size_t>(b) * optc_block;
-            body(optc_part{begin, std::min(optc_block, n - begin)}, lanes, mine);
+        for (std::int64_t p = 0; p < parts; ++p) {
+            const std::size_t begin = static_cast<std::size_t>(p) * size;
+            body(optc_part{begin, std::min(size, n - begin)}, lanes, mine);
         }
 #if LAMELLA_OPENMP
 #pragma omp critical(lamella_optc)
@@ -306,10 +304,10 @@ inline optc_saturations optc_update(const optc_step& step, const optc_tensor& te
         fill_random_16(isa, at(use), 0, part.begin, std::span<std::uint16_t>(l.draw));
     };
 
-    const auto scan = [&](const optc_part& part, optc_lanes& l, optc_maxima& m) {
-        optc_scan(isa, part.in_place(tensor.gradient.data(), l.sum), m.sum);
-        optc_scan(isa, part.in_place(weights, l.weight), m.weight);
-        if (first) optc_scan(isa, part.in_place(moments, l.first), m.first);
+    const auto scan = [&](const optc_part& part, optc_lanes&, optc_maxima& m) {
+        optc_scan(isa, tensor.gradient.data() + part.begin, part.count, m.sum);
+        optc_scan(isa, weights + part.begin, part.count, m.weight);
+        if (first) optc_scan(isa, moments + part.begin, part.count, m.first);
     };
     const auto write = [&](const optc_plan& plan, const optc_part& part, optc_lanes& l, optc_found& f) {
 #if LAMELLA_X86
@@ -318,9 +316,9 @@ inline optc_saturations optc_update(const optc_step& step, const optc_tensor& te
             const random_site first_site = at(site.bias ? stream::bias_first_moment : stream::first_moment);
             fill_random_16(isa, weight_site, 0, part.begin, std::span<std::uint16_t>(l.draw));
             fill_random_16(isa, first_site, 0, part.begin, std::span<std::uint16_t>(l.first_draw));
-            optc_momentum_avx512(plan, tensor.gradient.data() + part.begin, weights + part.begin, moments + part.begin,
-                                 l.draw, l.first_draw, spare.mantissa.data() + part.begin,
-                                 spare.first_moment.data() + part.begin, f);
+            const auto step_block = plan.mean_dropped == 0 ? optc_momentum_avx512<true> : optc_momentum_avx512<false>;
+            step_block(plan, tensor.gradient.data() + part.begin, weights + part.begin, moments + part.begin, l.draw,
+                       l.first_draw, spare.mantissa.data() + part.begin, spare.first_moment.data() + part.begin, f);
             return;
         }
 #endif
@@ -343,12 +341,13 @@ inline optc_saturations optc_update(const optc_step& step, const optc_tensor& te
     };
 
     optc_saturations cut;
-    optc_plan plan = plan_step(step, tensor, for_blocks<optc_maxima>(n, threads, scan), cut);
+    optc_plan plan = plan_step(step, tensor, for_parts<optc_maxima>(n, optc_scan_part, threads, scan), cut);
     plan.weight_write = expect_write(tensor.exponent, plan.fresh_exponent);
     if (first) plan.first_write = expect_write(state.first_exponent, plan.moment_exponent);
     for (bool right = false; !right;) {
-        const optc_found found = for_blocks<optc_found>(
-            n, threads, [&](const optc_part& part, optc_lanes& l, optc_found& f) { write(plan, part, l, f); });
+        const optc_found found = for_parts<optc_found>(
+            n, optc_block, threads,
+            [&](const optc_part& part, optc_lanes& l, optc_found& f) { write(plan, part, l, f); });
         const optc_plan tried = plan;
         plan.weight_write = plan_write(found.fresh, plan.fresh_exponent, optc_weight_width);
         if (first) plan.first_write = plan_write(found.moment, plan.moment_exponent, optc_moment_width);

@@ -195,6 +195,8 @@ LAMELLA_ALWAYS_INLINE void optc_normalise(const optc_plan p, optc_lanes& l) noex
         l.root_exponent[i] = exponent + 62 + odd;  // even
     }
     for (std::size_t i = 0; i < optc_block; ++i) l.inverse[i] = reciprocal_square_root_start(l.root[i]);
+    std::int64_t one = 1, largest = largest_update;
+    asm("" : "+r"(one), "+r"(largest));  // g++ vectorises shifts by a lane's own number, but not those of a constant
     for (std::size_t i = 0; i < optc_block; ++i) {
         const std::uint64_t s = l.root[i];
         const std::uint64_t inverse = reciprocal_square_root_step(s, reciprocal_square_root_step(s, l.inverse[i]));
@@ -206,9 +208,9 @@ LAMELLA_ALWAYS_INLINE void optc_normalise(const optc_plan p, optc_lanes& l) noex
         const std::int64_t right = shift < 0 ? 0 : shift > 62 ? 62 : shift;
         const std::int64_t left = shift > 0 ? 0 : shift < -31 ? 31 : -shift;
         const std::int64_t dropping = right > 0 ? 1 : 0;
-        const std::int64_t bias = ((std::int64_t{1} << right) >> 1) - dropping + ((product >> right) & dropping);
+        const std::int64_t bias = ((one << right) >> 1) - dropping + ((product >> right) & dropping);
         const std::int64_t rounded = shift > 62 ? 0 : (product + bias) >> right;
-        const std::int64_t limit = largest_update >> left;
+        const std::int64_t limit = largest >> left;
         const std::int64_t kept = rounded > limit ? limit : rounded < -limit ? -limit : rounded;
         const std::int64_t saturated = kept != rounded ? (kept < 0 ? -largest_update : largest_update) : kept << left;
         l.update[i] = saturated;
@@ -267,10 +269,11 @@ struct optc_found {
     }
 };
 
+// The largest of |x[0]| .. |x[n - 1]|.
 template <class T>
-LAMELLA_ALWAYS_INLINE std::uint64_t optc_largest(const T* x) noexcept {
+LAMELLA_ALWAYS_INLINE std::uint64_t optc_largest(const T* x, std::size_t n) noexcept {
     T low = 0, high = 0;
-    for (std::size_t i = 0; i < optc_block; ++i) {
+    for (std::size_t i = 0; i < n; ++i) {
         low = x[i] < low ? x[i] : low;
         high = x[i] > high ? x[i] : high;
     }
@@ -279,15 +282,16 @@ LAMELLA_ALWAYS_INLINE std::uint64_t optc_largest(const T* x) noexcept {
 }
 
 template <class T>
-LAMELLA_ALWAYS_INLINE void optc_scan_body(const T* x, std::uint64_t& largest) noexcept {
-    largest = std::max(largest, optc_largest(x));
+LAMELLA_ALWAYS_INLINE void optc_scan_body(const T* x, std::size_t n, std::uint64_t& largest) noexcept {
+    largest = std::max(largest, optc_largest(x, n));
 }
-LAMELLA_MULTIVERSION_TEMPLATE(optc_scan, (class T), (const T* x, std::uint64_t& largest), (x, largest))
+LAMELLA_MULTIVERSION_TEMPLATE(optc_scan, (class T), (const T* x, std::size_t n, std::uint64_t& largest),
+                              (x, n, largest))
 
 LAMELLA_ALWAYS_INLINE void optc_compute_body(const optc_plan& p, optc_lanes& l, optc_found& found) noexcept {
     optc_datapath(p, l);
-    found.moment = std::max(found.moment, optc_largest(l.moment));
-    found.fresh = std::max(found.fresh, optc_largest(l.fresh));
+    found.moment = std::max(found.moment, optc_largest(l.moment, optc_block));
+    found.fresh = std::max(found.fresh, optc_largest(l.fresh, optc_block));
     if (p.direction != optc_direction::normalised) return;
     std::int64_t count = 0;
     for (std::size_t i = 0; i < optc_block; ++i)
