@@ -1,7 +1,10 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <limits>
 #include <vector>
 
+#include "lamella/core/largest.hpp"
 #include "lamella/core/quantise.hpp"
 
 using namespace lamella;
@@ -95,4 +98,26 @@ TEST_CASE("halving forgets the rare and lowers the maximum with it") {
     h.halve();
     CHECK(h.maximum == 0);
     CHECK(h.nonzeros() == 0);
+}
+
+TEST_CASE("the largest magnitude is that of a plain loop, the lowest integer included") {
+    random_sequence draw({5, 1, 0, stream::split});
+    const auto check = [&]<class T>(T) {
+        for (int k = 0; k < 300; ++k) {
+            std::vector<T> x(draw.below(200));
+            const auto bits = draw.below(8 * sizeof(T));
+            std::uint64_t want = 0;
+            for (T& value : x) {
+                value = static_cast<T>(static_cast<T>(std::uint64_t{draw.next()} << 32 | draw.next()) >> bits);
+                if (k % 20 == 0 && draw.below(50) == 0) value = std::numeric_limits<T>::min();
+                const auto wide = static_cast<std::uint64_t>(static_cast<std::int64_t>(value));
+                want = std::max(want, value < 0 ? 0 - wide : wide);
+            }
+            for (const path isa : {path::scalar, path::avx2, path::avx512, path::neon})
+                if (available(isa)) REQUIRE(largest_magnitude(isa, x.data(), static_cast<std::int64_t>(x.size())) == want);
+        }
+    };
+    check(std::int16_t{});
+    check(std::int32_t{});
+    check(std::int64_t{});
 }

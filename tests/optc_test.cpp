@@ -331,7 +331,7 @@ TEST_CASE("the mean of a gradient is the exact quotient's nearest 24-bit value, 
         int exponent = 0;
         const int at = draw.between(-60, 10);
         inner::optc_maxima top;
-        inner::optc_scan(best_path(), static_cast<const std::int64_t*>(l.sum), inner::optc_block, top.sum);
+        top.sum = largest_magnitude(best_path(), static_cast<const std::int64_t*>(l.sum), inner::optc_block);
         if (top.sum == 0) continue;
         optc_saturations cut;
         const inner::optc_plan p = inner::plan_step(s, {none, exponent, {}, at, state}, top, cut);
@@ -409,9 +409,9 @@ TEST_CASE("the momentum lane in registers gives the bits of the lanes that defin
         buffer<std::int16_t> none;
         int exponent = draw.between(-20, -12);
         inner::optc_maxima top;
-        inner::optc_scan(path::scalar, static_cast<const std::int64_t*>(l.sum), inner::optc_block, top.sum);
-        inner::optc_scan(path::scalar, static_cast<const std::int16_t*>(l.weight), inner::optc_block, top.weight);
-        inner::optc_scan(path::scalar, static_cast<const std::int32_t*>(l.first), inner::optc_block, top.first);
+        top.sum = largest_magnitude(path::scalar, static_cast<const std::int64_t*>(l.sum), inner::optc_block);
+        top.weight = largest_magnitude(path::scalar, static_cast<const std::int16_t*>(l.weight), inner::optc_block);
+        top.first = largest_magnitude(path::scalar, static_cast<const std::int32_t*>(l.first), inner::optc_block);
         optc_saturations cut;
         inner::optc_plan p = inner::plan_step(s, {none, exponent, {}, -draw.between(15, 40), state}, top, cut);
         const inner::optc_lanes before = l;

@@ -31,6 +31,7 @@
 #include "../core/config.hpp"
 #include "../core/decimal.hpp"
 #include "../core/format.hpp"
+#include "../core/largest.hpp"
 #include "../core/path.hpp"
 #include "../core/quantise.hpp"
 #include "../core/random.hpp"
@@ -305,9 +306,10 @@ inline optc_saturations optc_update(const optc_step& step, const optc_tensor& te
     };
 
     const auto scan = [&](const optc_part& part, optc_lanes&, optc_maxima& m) {
-        optc_scan(isa, tensor.gradient.data() + part.begin, part.count, m.sum);
-        optc_scan(isa, weights + part.begin, part.count, m.weight);
-        if (first) optc_scan(isa, moments + part.begin, part.count, m.first);
+        const auto largest = [&](const auto* x) {
+            return largest_magnitude(isa, x + part.begin, static_cast<std::int64_t>(part.count));
+        };
+        m.add({largest(tensor.gradient.data()), largest(weights), first ? largest(moments) : 0});
     };
     const auto write = [&](const optc_plan& plan, const optc_part& part, optc_lanes& l, optc_found& f) {
 #if LAMELLA_X86

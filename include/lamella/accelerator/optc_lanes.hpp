@@ -17,6 +17,7 @@
 #include "../core/decimal.hpp"
 #include "../core/elementary.hpp"
 #include "../core/format.hpp"
+#include "../core/largest.hpp"
 #include "../core/path.hpp"
 #include "../core/rounding.hpp"
 
@@ -269,29 +270,10 @@ struct optc_found {
     }
 };
 
-// The largest of |x[0]| .. |x[n - 1]|.
-template <class T>
-LAMELLA_ALWAYS_INLINE std::uint64_t optc_largest(const T* x, std::size_t n) noexcept {
-    T low = 0, high = 0;
-    for (std::size_t i = 0; i < n; ++i) {
-        low = x[i] < low ? x[i] : low;
-        high = x[i] > high ? x[i] : high;
-    }
-    const std::uint64_t below = 0u - static_cast<std::uint64_t>(static_cast<std::int64_t>(low));
-    return std::max(below, static_cast<std::uint64_t>(static_cast<std::int64_t>(high)));
-}
-
-template <class T>
-LAMELLA_ALWAYS_INLINE void optc_scan_body(const T* x, std::size_t n, std::uint64_t& largest) noexcept {
-    largest = std::max(largest, optc_largest(x, n));
-}
-LAMELLA_MULTIVERSION_TEMPLATE(optc_scan, (class T), (const T* x, std::size_t n, std::uint64_t& largest),
-                              (x, n, largest))
-
 LAMELLA_ALWAYS_INLINE void optc_compute_body(const optc_plan& p, optc_lanes& l, optc_found& found) noexcept {
     optc_datapath(p, l);
-    found.moment = std::max(found.moment, optc_largest(l.moment, optc_block));
-    found.fresh = std::max(found.fresh, optc_largest(l.fresh, optc_block));
+    found.moment = std::max(found.moment, lamella::detail::largest_magnitude_body(l.moment, optc_block));
+    found.fresh = std::max(found.fresh, lamella::detail::largest_magnitude_body(l.fresh, optc_block));
     if (p.direction != optc_direction::normalised) return;
     std::int64_t count = 0;
     for (std::size_t i = 0; i < optc_block; ++i)

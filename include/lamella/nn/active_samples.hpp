@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 #include <vector>
 
 namespace lamella::nn::detail {
@@ -25,6 +26,7 @@ class active_samples {
         }
     }
     std::int64_t count() const noexcept { return static_cast<std::int64_t>(index_.size()); }
+    std::span<const std::int64_t> places() const noexcept { return index_; }
     // Copying the others together is worth it when at least a quarter stays out.
     bool pays() const noexcept { return 4 * count() <= 3 * samples_; }
 

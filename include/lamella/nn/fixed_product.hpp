@@ -12,8 +12,10 @@
 #include <algorithm>
 #include <cstring>
 
+#include "../core/largest.hpp"
 #include "../core/rounding.hpp"
 #include "active_samples.hpp"
+#include "channel_sums.hpp"
 #include "fixed.hpp"
 
 namespace lamella::nn {
@@ -189,8 +191,11 @@ class fixed::product {
     void quantise_weight(engine& e, const fixed_parameter& weight) {
         weight_seen_ = histogram{};
         const auto count = static_cast<std::int64_t>(weight.mantissa.size());
-        count_magnitudes(weight.mantissa.data(), count, weight_seen_, e.isa(), e.threads());
         radix_policy policy = e.options.weight;
+        if (policy.rule == radix_rule::no_overflow && !e.observed())  // nobody looks at anything else
+            weight_seen_.maximum = static_cast<std::uint32_t>(largest_magnitude(e.isa(), weight.mantissa.data(), count));
+        else
+            count_magnitudes(weight.mantissa.data(), count, weight_seen_, e.isa(), e.threads());
         if (!e.training) policy.allowance = 0;
         const rounding mode = e.training ? e.options.weight_rounding : rounding::nearest;
         choose(weight_, policy, weight_seen_, weight.exponent, widths_.weight, mode, allowance_draw(e, role::weight));
@@ -307,36 +312,14 @@ class fixed::product {
         if (e.observed()) e.notify(describe(e, stage::weight_gradient, p, samples, false, &error.seen));
 
         if (bias.gradient.empty()) return;
-        const std::int64_t count = samples * geometry_.out.size();
-        if (error_.width <= byte_width)
-            sum_channels(error_.bytes.data(), count, bias.gradient);
-        else
-            sum_channels(reinterpret_cast<const std::int16_t*>(error_.bytes.data()), count, bias.gradient);
-        bias.gradient_exponent = error_.exponent;
-    }
-
-    // Sums of each channel. Rows of whole pixels, at least 64 elements long, are added in int32 and emptied into int64
-    // before 2^16 additions of 16-bit mantissas could overflow.
-    template <class Mantissa>
-    void sum_channels(const Mantissa* mantissas, std::int64_t count, buffer<std::int64_t>& sums) {
-        const std::int64_t channels = geometry_.out.channels;
-        const std::int64_t run = channels * ((63 + channels) / channels);
-        partial_.resize(static_cast<std::size_t>(run));
-        sums.fill_zero();
-        const auto empty = [&] {
-            for (std::int64_t i = 0; i < run; ++i) sums[static_cast<std::size_t>(i % channels)] += partial_[static_cast<std::size_t>(i)];
-            partial_.fill_zero();
+        const auto sum = [&](const auto* mantissas) {
+            channel_sums_(e.isa(), mantissas, geometry_.out.size(), active_.places(), bias.gradient.span());
         };
-        partial_.fill_zero();
-        std::int64_t row = 0;
-        for (; (row + 1) * run <= count; ++row) {
-            const Mantissa* from = mantissas + row * run;
-            std::int32_t* LAMELLA_RESTRICT to = partial_.data();
-            for (std::int64_t i = 0; i < run; ++i) to[i] += from[i];
-            if (row % 65536 == 65535) empty();
-        }
-        for (std::int64_t i = row * run; i < count; ++i) partial_[static_cast<std::size_t>(i - row * run)] += mantissas[i];
-        empty();
+        if (error_.width <= byte_width)
+            sum(error_.bytes.data());
+        else
+            sum(reinterpret_cast<const std::int16_t*>(error_.bytes.data()));
+        bias.gradient_exponent = error_.exponent;
     }
 
     // EP in gather form. With a stride, the input pixels of one residue class see a fixed subset of the taps: one GEMM a
@@ -520,10 +503,10 @@ class fixed::product {
     operand activation_, weight_, error_, probe_a_, probe_w_, active_error_, active_input_;
     detail::active_samples active_;
     std::int64_t multiplied_ = 0;  // samples in the backward GEMMs
-    histogram weight_seen_;
+    histogram weight_seen_;  // of the master weights; the maximum alone when no more is needed
     running_histogram running_;
     buffer<std::int64_t> aligned_, high_, low_;
-    buffer<std::int32_t> partial_;
+    detail::channel_sums channel_sums_;
 };
 
 }  // namespace lamella::nn
