@@ -425,6 +425,35 @@ TEST_CASE("output rows may lie in three levels, with gaps that stay untouched") 
     }
 }
 
+TEST_CASE("a result that is written past the caches is the same, rows aligned or not") {
+    std::mt19937 random(13);
+    static gemm::workspace memory;
+    for (const std::int64_t n : {688, 700})
+        for (const std::int64_t k : {5, 600}) {
+            const operand x = matrix(800, k, 8, layout::rows, values::random, random);
+            const operand y = matrix(n, k, 8, layout::rows, values::random, random);
+            const gemm::problem p{x.view, y.view};
+            const std::vector<std::int64_t> expected = plain(p);
+            for (const path isa : paths())
+                for (const int threads : {1, 2}) {
+                    const gemm::settings how{gemm::execution::fused, isa, slice::encoding::sign_magnitude, threads};
+                    buffer<std::int32_t> narrow(expected.size());
+                    buffer<std::int64_t> exact(expected.size());
+                    gemm::output out;
+                    out.rows = axis::linear(p.m(), n);
+                    out.narrow = narrow.data();
+                    gemm::multiply(p, out, how, memory);
+                    out.narrow = nullptr;
+                    out.exact = exact.data();
+                    gemm::multiply(p, out, how, memory);
+                    CHECK_MESSAGE(std::equal(expected.begin(), expected.end(), narrow.begin()),
+                                  describe(p, isa, threads));
+                    CHECK_MESSAGE(std::equal(expected.begin(), expected.end(), exact.begin()),
+                                  describe(p, isa, threads));
+                }
+        }
+}
+
 TEST_CASE("a product without depth is its bias, and one without rows or columns touches nothing") {
     static gemm::workspace memory;
     std::int8_t nothing[64] = {};

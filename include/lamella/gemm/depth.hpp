@@ -102,6 +102,7 @@ struct depth_segment {
 
 struct depth_block {
     std::int64_t segments = 0, groups = 0, depth = 0;  // running numbers at its start
+    std::int64_t spans = 0;                            // spans.hpp
 };
 
 // The walk over the depth of one call. Lives in the workspace.

@@ -14,6 +14,13 @@ inline void widen_sums(path isa, const widen_job& job) {
     widen_portable(isa, job);
 }
 
+// A thread that streamed results calls this before another may read them.
+inline void end_stream() noexcept {
+#if LAMELLA_X86
+    _mm_sfence();
+#endif
+}
+
 inline void drain_sums(path isa, const drain_job& job, const std::int32_t* sums) {
 #if LAMELLA_X86
     if (isa == path::avx512) return job.narrow ? drain_narrow_avx512(job, sums) : drain_exact_avx512(job, sums);

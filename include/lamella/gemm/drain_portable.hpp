@@ -22,25 +22,29 @@ struct drain_job {
     std::int64_t pitch = 0;
     const std::int32_t* correction = nullptr;  // taken off every sum of its row, modulo 2^32; null: none
     std::int64_t correction_step = 0;
+    // Kernels that drain: the correction is the sum of the column past the last one, and is kept here. Null: it is not.
+    std::int32_t* spare = nullptr;
     const std::int32_t* bias = nullptr;  // of `narrow` results: N values, filled up with zeros to whole vectors
     bool narrow = false;                 // drains_narrow()
+    bool stream = false;                 // streams_result()
     std::int32_t correction_of(int row) const noexcept {
         return correction != nullptr ? correction[row * correction_step] : 0;
     }
 };
 
-// Fetches the part of the output that a tile will be drained to, while the tile is being multiplied.
-inline void prefetch(const drain_job& job) noexcept {
-    const output& out = *job.out;
-    const int step = job.columns < 8 ? 2 : 1;  // short rows share lines
-    for (int r = 0; r < job.row_count; r += step) {
-        const std::int64_t to = job.rows[r] + job.first_column;
-        const char* line = out.exact != nullptr    ? reinterpret_cast<const char*>(out.exact + to)
-                           : out.narrow != nullptr ? reinterpret_cast<const char*>(out.narrow + to)
-                                                   : reinterpret_cast<const char*>(out.wide + to);
-        const char* end = line + job.columns * (out.exact != nullptr ? 8 : 4);
-        for (; line < end; line += vector_bytes) __builtin_prefetch(line, 1);
-    }
+// True when the result is better written past the caches: it is too large for the second level, nobody counts it while
+// it is there, and all rows begin at a cache line.
+inline bool streams_result(const output& out, const axis& rows, std::int64_t columns) noexcept {
+    constexpr std::int64_t least = 1 << 21;  // bytes
+    const std::int64_t size = out.exact != nullptr ? 8 : 4;
+    const void* const start = out.exact != nullptr    ? static_cast<const void*>(out.exact)
+                              : out.narrow != nullptr ? out.narrow
+                                                      : out.wide;
+    if (out.seen != nullptr || rows.size() * columns * size < least) return false;
+    std::uintptr_t address = reinterpret_cast<std::uintptr_t>(start);
+    for (std::size_t d = 0; d < 3; ++d)
+        if (rows.extent[d] > 1) address |= static_cast<std::uintptr_t>(rows.stride[d] * size);
+    return address % vector_bytes == 0;
 }
 
 // True when 32-bit arithmetic gives the result: exact sums, or wide ones that nothing is shifted out of.

@@ -18,6 +18,7 @@
 #include "skip.hpp"
 #include "skip_avx512.hpp"
 #include "skip_depth.hpp"
+#include "spans.hpp"
 #include "threads.hpp"
 #include "workspace.hpp"
 
@@ -34,6 +35,7 @@ class fused_call {
           threads_(threads_worth(how.threads, p.m() * p.n() * p.k())),
           narrow_(drains_narrow(out, accumulator_bound(p.a.width, p.b.width, p.k(), out.largest_bias))),
           out_rows_(merged(out.rows)),
+          streams_(how.isa == path::avx512 && streams_result(out, out_rows_, p.n())),
           skips_asked_(how.skip_zeros && how.isa == path::avx512),
           skips_(skips_asked_ && !plan_.words) {
         walk_depth(plan_, memory_, skips_asked_);
@@ -41,7 +43,8 @@ class fused_call {
         chunks_ = whole(memory_.walk.block_count, plan_.chunk_blocks);
         choose_parts();
         take_memory();
-        fill_spans();
+        fill_spans(memory_.walk, plan_.direct, plan_.chunk_blocks, plan_.elements_a_group(), plan_.words ? 2 : 1,
+                   memory_.spans);
         choose_kind();
     }
 
@@ -111,25 +114,6 @@ class fused_call {
         const std::int64_t groups = (plan_.deep ? plan_.chunk_depth() : plan_.depth) / 2 + 1;
         skip_rows_ = std::min(row_block_, std::max(row_unit, most_entries / groups / row_unit * row_unit));
         for (thread_memory& t : memory_.threads) t.skip.resize(skip_rows_, groups);
-    }
-
-    // Where a kernel finds the groups of its rows: segments in place, or whole blocks of a packed chunk.
-    void fill_spans() {
-        const depth_walk& walk = memory_.walk;
-        const std::int64_t elements = plan_.elements_a_group(), element_size = plan_.words ? 2 : 1;
-        memory_.spans.resize(walk.segments.size());
-        if (plan_.direct) {
-            for (std::int64_t s = 0; s < walk.segment_count; ++s) {
-                const depth_segment& x = walk.segments[size(s)];
-                memory_.spans[size(s)] = {x.offset[0] * element_size, whole(x.length, elements)};
-            }
-            return;
-        }
-        for (std::int64_t b = 0; b < walk.block_count; ++b) {
-            const std::int64_t start = walk.blocks[size(b / plan_.chunk_blocks * plan_.chunk_blocks)].groups;
-            const std::int64_t first = walk.blocks[size(b)].groups;
-            memory_.spans[size(b)] = {(first - start) * vector_bytes, walk.blocks[size(b + 1)].groups - first};
-        }
     }
 
     // Bytes need a correction only when both operands have negative mantissas; that is seen at the first of them.
@@ -254,6 +238,7 @@ class fused_call {
                 }
                 if (out_.seen != nullptr && panel_parts_ == 1) count_rows(x.row_begin, x.row_end, mine.seen);
             }
+            if (streams_) end_stream();
         });
         if (out_.seen == nullptr) return;
         if (panel_parts_ != 1) return count_rows(0, plan_.rows, *out_.seen);
@@ -324,6 +309,7 @@ class fused_call {
         drain.first_column = first_column;
         drain.pitch = columns;
         drain.narrow = narrow_;
+        drain.stream = streams_;
         drain.bias = narrow_ && out_.bias != nullptr ? memory_.bias.data() : nullptr;
         tile_kernel kernel;
         const skip_tile* tile = listed ? mine.skip.tiles.data() : nullptr;
@@ -347,13 +333,13 @@ class fused_call {
                 widen.add = true;
                 multiply_blocks(x, right, job, kernel, &widen, tile, mine.skip);
             } else {
-                // A list leaves no time to wait for the lines of its own tile.
-                drain_job next = drain;
-                if (listed) next.rows += std::min<std::int64_t>(kernel.rows, x.row_end - row - rows);
-                prefetch(next);
                 if (memory_.walk.block_count == 1 && plan_.limb_shift == 0) {
+                    const bool drains =
+                        narrow_ && kernel.drains && (tile == nullptr || tile->kind != skip_kind::row_list);
+                    job.drain = drains ? &drain : nullptr;
+                    drain.spare = drains && spare ? mine.corrections.data() + local : nullptr;
                     multiply_blocks(x, right, job, kernel, nullptr, tile, mine.skip);
-                    drain_sums(isa_, drain, job.sums);
+                    if (!drains) drain_sums(isa_, drain, job.sums);
                 } else {
                     widen.into = mine.exact.data();
                     widen.pitch = columns;
@@ -363,7 +349,7 @@ class fused_call {
                 }
             }
             if (listed) ++tile;
-            if (spare)
+            if (spare && job.drain == nullptr)
                 for (int r = 0; r < rows; ++r) mine.corrections[size(local + r)] = drain.correction_of(r);
         }
     }
@@ -377,8 +363,8 @@ class fused_call {
         job.right = right;
         for (std::int64_t b = begin; b < end; ++b) {
             const depth_block &from = walk.blocks[size(b)], &to = walk.blocks[size(b + 1)];
-            job.spans = memory_.spans.data() + (plan_.direct ? from.segments : b);
-            job.span_count = plan_.direct ? to.segments - from.segments : 1;
+            job.spans = memory_.spans.data() + from.spans;
+            job.span_count = to.spans - from.spans;
             if (tile == nullptr || tile->kind == skip_kind::none)
                 kernel.run(job);
             else
@@ -425,9 +411,8 @@ class fused_call {
         const depth_block& from = memory_.walk.blocks[size(chunk_begin(x.chunk))];
         const depth_block& to = memory_.walk.blocks[size(chunk_end(x.chunk))];
         if (plan_.direct)
-            return sum_rows_avx512(x.left, mine.left_rows.data(), x.rows(),
-                                   memory_.walk.segments.data() + from.segments, to.segments - from.segments,
-                                   mine.corrections.data());
+            return sum_rows_avx512(x.left, mine.left_rows.data(), x.rows(), memory_.spans.data() + from.spans,
+                                   to.spans - from.spans, mine.corrections.data());
         for (std::int64_t i = 0; i < x.rows(); i += tile_lanes)
             sum_packed_avx512(x.left + mine.left_rows[size(i)], to.groups - from.groups, mine.corrections.data() + i);
 #else
@@ -567,6 +552,7 @@ class fused_call {
     const int threads_;
     const bool narrow_;
     const axis out_rows_;
+    const bool streams_;
     const bool skips_asked_,
         skips_;  // a width change takes no memory, so that of skipping is taken whatever the widths
     group_kind kind_ = group_kind::words;

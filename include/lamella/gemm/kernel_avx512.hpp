@@ -8,6 +8,7 @@
 
 #include "../core/path.hpp"
 #include "depth.hpp"
+#include "drain_avx512.hpp"
 #include "tile.hpp"
 
 #if LAMELLA_X86
@@ -102,6 +103,10 @@ LAMELLA_TARGET_AVX512 void tile_avx512(const tile_job& job) {
             right += Vectors * vector_bytes;
         }
     }
+    if (job.drain != nullptr) {
+        if constexpr (sizeof(Group) == 4) return drain_registers_avx512<Rows, Vectors>(*job.drain, sum);
+        if constexpr (Vectors == 1) return drain_folded_avx512<Rows>(*job.drain, sum);
+    }
     std::int32_t* const sums = job.sums;
 #pragma GCC unroll 24
     for (int r = 0; r < Rows; ++r)
@@ -113,29 +118,25 @@ LAMELLA_TARGET_AVX512 void tile_avx512(const tile_job& job) {
     }
 }
 
-// The sum of the bytes of one row over the segments, spread over 16 lanes.
-LAMELLA_TARGET_AVX512 inline __m512i sum_row_avx512(const std::byte* row, const depth_segment* segments,
-                                                    std::int64_t count) {
-    const __m512i ones = _mm512_set1_epi8(1);
-    __m512i sum = _mm512_setzero_si512();
-    for (std::int64_t s = 0; s < count; ++s) {
-        const std::byte* from = row + segments[s].offset[0];
-        std::int64_t k = segments[s].length;
-        for (; k >= vector_bytes; k -= vector_bytes, from += vector_bytes)
-            sum = _mm512_dpbusd_epi32(sum, ones, _mm512_loadu_si512(from));
-        if (k > 0) sum = _mm512_dpbusd_epi32(sum, ones, _mm512_maskz_loadu_epi8((std::uint64_t{1} << k) - 1, from));
-    }
-    return sum;
-}
-
-// into[i] = 128 x the sum of the bytes of row i over the segments, modulo 2^32. Four rows at a time, `rows` and `into`
+// into[i] = 128 x the sum of the bytes of row i over the spans, modulo 2^32. Four rows at a time, `rows` and `into`
 // filled up to a multiple of four.
 LAMELLA_TARGET_AVX512 inline void sum_rows_avx512(const std::byte* left, const std::int64_t* rows, std::int64_t count,
-                                                  const depth_segment* segments, std::int64_t segment_count,
+                                                  const group_span* spans, std::int64_t span_count,
                                                   std::int32_t* into) {
+    const __m512i ones = _mm512_set1_epi8(1);
     for (std::int64_t i = 0; i < count; i += 4) {
         __m512i x[4];
-        for (int r = 0; r < 4; ++r) x[r] = sum_row_avx512(left + rows[i + r], segments, segment_count);
+#pragma GCC unroll 4
+        for (int r = 0; r < 4; ++r) x[r] = _mm512_setzero_si512();
+        for (std::int64_t s = 0; s < span_count; ++s) {
+            const std::byte* from = left + spans[s].left;
+            for (std::int64_t k = spans[s].bytes; k > 0; k -= vector_bytes, from += vector_bytes) {
+                const std::uint64_t mask = k >= vector_bytes ? ~std::uint64_t{0} : (std::uint64_t{1} << k) - 1;
+#pragma GCC unroll 4
+                for (int r = 0; r < 4; ++r)
+                    x[r] = _mm512_dpbusd_epi32(x[r], ones, _mm512_maskz_loadu_epi8(mask, from + rows[i + r]));
+            }
+        }
         const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(x[0], x[1]), _mm512_unpackhi_epi32(x[0], x[1]));
         const __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(x[2], x[3]), _mm512_unpackhi_epi32(x[2], x[3]));
         const __m512i sums = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
@@ -201,8 +202,13 @@ LAMELLA_TARGET_AVX512 void row_avx512(const std::uint32_t* groups, const std::in
 // Words are never skipped (skip.hpp).
 template <class Multiply, class Group, int Rows, int Vectors, bool Quads>
 constexpr tile_kernel described_avx512() noexcept {
-    tile_kernel kernel{
-        tile_avx512<Multiply, Group, Rows, Vectors, Quads, false>, Rows, Vectors, Quads, nullptr, nullptr};
+    tile_kernel kernel{tile_avx512<Multiply, Group, Rows, Vectors, Quads, false>,
+                       Rows,
+                       Vectors,
+                       Quads,
+                       sizeof(Group) == 4 || Vectors == 1,
+                       nullptr,
+                       nullptr};
     if constexpr (!std::is_same_v<Multiply, multiply_words>) {
         kernel.run_list = tile_avx512<Multiply, Group, Rows, Vectors, Quads, true>;
         if constexpr (sizeof(Group) == 4) kernel.run_row = row_avx512<Multiply, Vectors>;

@@ -155,32 +155,48 @@ LAMELLA_TARGET_AVX512 LAMELLA_ALWAYS_INLINE __m512i interleave_rows(const void* 
     }
 }
 
+// One segment, its elements either at `table` or every `stride` from `first` on. Returns where the next one goes.
+template <bool SourceBytes, bool Words, int Pieces, bool Tabled>
+LAMELLA_TARGET_AVX512 LAMELLA_ALWAYS_INLINE std::byte* pack_segment_avx512(
+    const void* source, const lane_reader<Pieces>& reader, const group_writer& writer, const std::int64_t* table,
+    std::int64_t first, std::int64_t stride, std::int64_t left, std::int64_t group_step, std::byte* to) {
+    constexpr int per_group = Words ? 2 : 4;
+    const std::int64_t step[4] = {0, stride, 2 * stride, 3 * stride};
+    for (; left >= per_group; left -= per_group, to += group_step) {
+        std::int64_t at[per_group];
+#pragma GCC unroll 4
+        for (int e = 0; e < per_group; ++e) at[e] = Tabled ? table[e] : first + step[e];
+        writer.store(to, interleave_rows<SourceBytes, Words>(source, reader, at), per_group);
+        Tabled ? void(table += per_group) : void(first += per_group * stride);
+    }
+    if (left == 0) return to;
+    std::int64_t at[per_group];  // absent elements repeat an existing one, and are masked out
+    for (int e = 0; e < per_group; ++e) {
+        const std::int64_t k = e < left ? e : 0;
+        at[e] = Tabled ? table[k] : first + k * stride;
+    }
+    writer.store(to, interleave_rows<SourceBytes, Words>(source, reader, at), left);
+    return to + group_step;
+}
+
 template <bool SourceBytes, bool Words, int Pieces>
 LAMELLA_TARGET_AVX512 inline void pack_rows_avx512_body(const pack_job& job, const lane_rows& rows, std::byte* to) {
-    constexpr int per_group = Words ? 2 : 4;
     const group_writer writer = group_writer::of(job, rows);
     const lane_reader<Pieces> reader(rows);
     const depth_walk& walk = *job.walk;
-    const std::int64_t stride = walk.stride[job.side], group_step = job.group_step;
-    for (std::int64_t s = job.first_segment; s < job.last_segment; ++s) {
-        const depth_segment& part = walk.segments[static_cast<std::size_t>(s)];
-        const std::int64_t* table = walk.tabled ? walk.table[job.side].data() + part.first : nullptr;
-        std::int64_t first = part.offset[job.side], left = part.length;
-        for (; left >= per_group; left -= per_group, first += per_group * stride, to += group_step) {
-            std::int64_t at[per_group];
-#pragma GCC unroll 4
-            for (int e = 0; e < per_group; ++e)
-                at[e] = table != nullptr ? table[part.length - left + e] : first + e * stride;
-            writer.store(to, interleave_rows<SourceBytes, Words>(job.data, reader, at), per_group);
-        }
-        if (left == 0) continue;
-        std::int64_t at[per_group];  // absent elements repeat an existing one, and are masked out
-        for (int e = 0; e < per_group; ++e) {
-            const std::int64_t k = e < left ? e : 0;
-            at[e] = table != nullptr ? table[part.length - left + k] : first + k * stride;
-        }
-        writer.store(to, interleave_rows<SourceBytes, Words>(job.data, reader, at), left);
-        to += group_step;
+    const int side = job.side;
+    const std::int64_t stride = walk.stride[side], group_step = job.group_step;
+    const depth_segment* part = walk.segments.data() + job.first_segment;
+    const depth_segment* const end = walk.segments.data() + job.last_segment;
+    const std::int64_t* const table = walk.table[side].data();
+    if (walk.tabled) {
+        for (; part < end; ++part)
+            to = pack_segment_avx512<SourceBytes, Words, Pieces, true>(job.data, reader, writer, table + part->first, 0,
+                                                                       0, part->length, group_step, to);
+    } else {
+        for (; part < end; ++part)
+            to = pack_segment_avx512<SourceBytes, Words, Pieces, false>(
+                job.data, reader, writer, nullptr, part->offset[side], stride, part->length, group_step, to);
     }
 }
 

@@ -35,7 +35,10 @@ inline constexpr int most_sums = 24 * tile_lanes;
 struct group_span {
     std::int64_t left;  // bytes from the row's start
     std::int64_t groups;
+    std::int64_t bytes;  // that exist: the last group may reach past them
 };
+
+struct drain_job;  // drain_portable.hpp
 
 // One tile: sums[row][vector][lane] = sum over spans of left x right.
 struct tile_job {
@@ -51,6 +54,7 @@ struct tile_job {
     const std::uint32_t* list = nullptr;  // groups to multiply, all others being zero (run_list)
     std::int64_t list_count = 0;
     const std::int64_t* group_left = nullptr;  // bytes from a row's start to each group
+    const drain_job* drain = nullptr;          // stores the result instead of `sums`: kernels that drain
 };
 
 enum class group_kind { words, bytes, bytes_unsigned_left };
@@ -65,6 +69,7 @@ struct tile_kernel {
     int rows = 0;                      // of the tile
     int vectors = 0;                   // of the tile, limbs included
     bool quads = false;                // reads every fourth row's offset and row_step
+    bool drains = false;               // takes tile_job::drain, of narrow results
     tile_function run_list = nullptr;  // kernels that skip zero groups, where there are any
     row_function run_row = nullptr;
 };
