@@ -1,6 +1,7 @@
 // The GEMMs of one layer's training step as events, from random geometry and data: what tests of counts share.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <random>
@@ -66,6 +67,8 @@ struct layer_step {
     bool flat = false;  // errors stored as wider images of one channel
     stored_operand activation, weight, error;
     buffer<std::int32_t> values;  // of the input: the gate
+    std::vector<std::int64_t> active;  // samples whose error is not all zero
+    bool tell_active = true;           // to events
 
     gemm::axis nest(std::array<std::int64_t, 3> extent, std::array<std::int64_t, 3> stride) const {
         return merge ? gemm::axis::nested(extent, stride) : gemm::axis{extent, stride};
@@ -110,6 +113,15 @@ struct layer_step {
             for (std::int64_t* x : {&s.width, &s.left, &s.right}) *x *= s.channels;
             s.channels = 1;
         }
+        const std::int64_t learned_of_8 = draw(r, 0, 8), pixels = error.images.image();
+        active.clear();
+        for (std::int64_t i = 0; i < samples; ++i) {
+            std::int8_t* const first = error.bytes.data() + i * pixels * (error.width <= byte_width ? 1 : 2);
+            std::int8_t* const last = first + pixels * (error.width <= byte_width ? 1 : 2);
+            if (draw(r, 0, 7) < learned_of_8) std::fill(first, last, std::int8_t{0});
+            if (std::any_of(first, last, [](std::int8_t byte) { return byte != 0; })) active.push_back(i);
+        }
+        tell_active = draw(r, 0, 3) != 0;
         values.resize(static_cast<std::size_t>(samples * g.in.size()));
         const std::int64_t alive_of_8 = draw(r, 0, 8);
         for (std::int32_t& v : values)
@@ -147,6 +159,7 @@ struct layer_step {
                          nest({samples, g.out.height, g.out.width}, {s.image(), s.row(), g.out.channels}));
         e.b = patches();
         std::swap(e.b.view.rows, e.b.view.depth);
+        if (tell_active) e.active = &active;
         return e;
     }
     // One event for each class of input pixels that a stride makes.
@@ -170,6 +183,7 @@ struct layer_step {
                 e.b = weight.seen((top * g.kernel_width + left) * g.in.channels, gemm::axis::linear(g.in.channels, 1),
                                   nest({taps_down, taps_across, channels},
                                        {g.stride * g.kernel_width * g.in.channels, g.stride * g.in.channels, g.depth()}));
+                if (tell_active) e.active = &active;
                 if (gated) e.gate = values.data() + (y * g.in.width + x) * g.in.channels;
                 e.gate_rows = nest({samples, down, across}, {g.in.size(), g.stride * g.in.width * g.in.channels,
                                                              g.stride * g.in.channels});
@@ -191,7 +205,8 @@ struct layer_step {
                std::to_string(g.kernel_width) + " stride " + std::to_string(g.stride) + " padding " +
                std::to_string(g.padding) + ", samples " + std::to_string(samples) + ", widths " +
                std::to_string(activation.width) + " " + std::to_string(weight.width) + " " + std::to_string(error.width) +
-               (merge ? " merged" : "") + (flat ? " flat" : "");
+               (merge ? " merged" : "") + (flat ? " flat" : "") +
+               (tell_active ? " of which " + std::to_string(active.size()) + " active" : "");
     }
 };
 

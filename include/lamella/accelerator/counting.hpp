@@ -9,6 +9,7 @@
 // streams a layer and stage, chosen from counts, is our reconstruction.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "../gemm/event.hpp"
@@ -42,6 +43,20 @@ struct stage_counts {
     }
 };
 
+// Slice products of each plane pair: [plane of a][plane of b].
+using plane_pairs = std::array<std::array<std::uint64_t, slice::max_slices>, slice::max_slices>;
+
+inline void add_to(plane_pairs& to, const plane_pairs& pairs) noexcept {
+    for (std::size_t i = 0; i < pairs.size(); ++i)
+        for (std::size_t j = 0; j < pairs.size(); ++j) to[i][j] += pairs[i][j];
+}
+inline std::uint64_t sum_of(const plane_pairs& pairs) noexcept {
+    std::uint64_t all = 0;
+    for (const auto& row : pairs)
+        for (const std::uint64_t n : row) all += n;
+    return all;
+}
+
 // Slices of an operand as stored, each mantissa once, its border of padding left out.
 struct operand_slices {
     std::uint64_t zero = 0, all = 0;
@@ -57,6 +72,7 @@ struct operand_slices {
 // What one event came to.
 struct event_counts {
     stage_counts counts;
+    plane_pairs pairs{};  // of counts.issued
     operand_slices a, b;
     bool a_streams = true;  // otherwise b
 
@@ -127,9 +143,8 @@ inline event_counts count_by_definition(const gemm::gemm_event& event, slice::en
     result.a_streams = left_streams(result.a, result.b);
     const gemm::event_operand& streamed = result.a_streams ? event.a : event.b;
     const gemm::event_operand& other = result.a_streams ? event.b : event.a;
-    const auto per_slice = static_cast<std::uint64_t>(slice::slice_count(digits, other.view.width));
+    const auto other_slices = static_cast<std::size_t>(slice::slice_count(digits, other.view.width));
 
-    std::uint64_t issued = 0;
     for (std::int64_t m = 0; m < event.a.view.rows.size(); ++m)
         for (std::int64_t n = 0; n < event.b.view.rows.size(); ++n) {
             if (event.gate != nullptr && event.gate[event.gate_rows.offset(m) + n] <= 0) continue;  // nobody needs it
@@ -140,10 +155,13 @@ inline event_counts count_by_definition(const gemm::gemm_event& event, slice::en
                 const std::int64_t at_a = offset(event.a, m), at_b = offset(event.b, n);
                 if (!detail::inside(event.a.stored, at_a) || !detail::inside(event.b.stored, at_b)) continue;
                 const int mantissa = detail::mantissa_at(streamed, result.a_streams ? at_a : at_b);
-                issued += static_cast<std::uint64_t>(slice::nonzero_slices(digits, mantissa, streamed.view.width)) * per_slice;
+                const slice::slices streamed_digits = slice::split(digits, mantissa, streamed.view.width);
+                for (std::size_t p = 0; p < streamed_digits.size(); ++p)
+                    for (std::size_t q = 0; q < other_slices && streamed_digits[p] != 0; ++q)
+                        ++(result.a_streams ? result.pairs[p][q] : result.pairs[q][p]);
             }
         }
-    result.counts = tally(event, digits, issued);
+    result.counts = tally(event, digits, sum_of(result.pairs));
     return result;
 }
 

@@ -18,8 +18,6 @@ namespace lamella::accelerator {
 
 // Sums over GEMMs that run one after the other.
 struct datapath_counts {
-    using planes = std::array<std::array<std::uint64_t, slice::max_slices>, slice::max_slices>;
-
     std::uint64_t cycles = 0;      // until the last output has left the tree
     std::uint64_t stalled = 0;     // cycles that a cluster waits for a free bank, over clusters
     std::uint64_t exposed = 0;     // cycles of a cluster's last drains, when nothing is left to accumulate
@@ -27,7 +25,7 @@ struct datapath_counts {
     std::uint64_t scanning = 0;    // lane cycles of windows in which nothing is found
     std::uint64_t waiting = 0;     // lane cycles at the end of tiles, until the slowest lane of the cluster is there
     std::uint64_t capacity = 0;    // cycles x multipliers of the array: utilisation is issued / capacity
-    planes issued{};               // products [plane of a][plane of b]
+    plane_pairs issued{};          // products
     std::array<std::uint64_t, max_cores> core_issued{};  // products of each core
     std::uint64_t streamed_bits = 0;  // digits of the streamed operand read, each once a walk of its row
     std::uint64_t index_bits = 0;     // and their positions
@@ -36,12 +34,7 @@ struct datapath_counts {
     std::uint64_t outputs = 0;        // values that leave it
     std::uint64_t gemms = 0, too_wide = 0;  // all, and those whose bound exceeds the accumulator
 
-    std::uint64_t products() const noexcept {
-        std::uint64_t sum = 0;
-        for (const auto& row : issued)
-            for (const std::uint64_t n : row) sum += n;
-        return sum;
-    }
+    std::uint64_t products() const noexcept { return sum_of(issued); }
     friend bool operator==(const datapath_counts&, const datapath_counts&) = default;
     datapath_counts& operator+=(const datapath_counts& o) noexcept {
         for (const auto field : {&datapath_counts::cycles, &datapath_counts::stalled, &datapath_counts::exposed,
@@ -51,8 +44,7 @@ struct datapath_counts {
                                  &datapath_counts::partial_sums, &datapath_counts::outputs, &datapath_counts::gemms,
                                  &datapath_counts::too_wide})
             this->*field += o.*field;
-        for (std::size_t i = 0; i < issued.size(); ++i)
-            for (std::size_t j = 0; j < issued.size(); ++j) issued[i][j] += o.issued[i][j];
+        add_to(issued, o.issued);
         for (std::size_t c = 0; c < core_issued.size(); ++c) core_issued[c] += o.core_issued[c];
         return *this;
     }

@@ -122,7 +122,7 @@ class ioss_lane {
         }
     }
     // One cycle; pending() must not be `none`. Returns the products issued.
-    std::int64_t step(datapath_counts::planes& issued, bool a_streams) {
+    std::int64_t step(plane_pairs& issued, bool a_streams) {
         if (pending() == lane_action::scan) {
             scan_ = false;
             return 0;

@@ -22,6 +22,7 @@ class recorded_gemm {
     recorded_gemm(const gemm::gemm_event& event, bool streams, bool chosen)
         : a_streams(streams), sample(chosen), event_(event), a_(copy(event.a)), b_(copy(event.b)) {
         event_.a.seen = event_.b.seen = nullptr;
+        event_.active = nullptr;
         if (event.gate == nullptr) return;
         std::int64_t last = event.b.view.rows.size();
         for (std::size_t level = 0; level < 3; ++level)

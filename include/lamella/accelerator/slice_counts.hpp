@@ -1,6 +1,7 @@
 // Slice products of a whole training run: what a dense machine and what the zero-skipping one would have issued, from
-// the real data of every step. Equal, number for number, to count_by_definition (counting.hpp), at a few percent of a
-// training step (tests/slice_counts_test.cpp; how: slice_plan.hpp).
+// the real data of every step, per plane pair too. Equal, number for number, to count_by_definition (counting.hpp), at
+// about one percent of a training step (tests/slice_counts_test.cpp, bench/emulator; how: slice_plan.hpp).
+// The counting rule is a reconstruction: counting.hpp says what is sourced.
 //
 //   accelerator::slice_counts counts(slice::encoding::sign_magnitude, best_path(), net.products());
 //   net.observe(counts);
@@ -14,6 +15,8 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
+#include <numeric>
 #include <span>
 #include <utility>
 #include <vector>
@@ -56,19 +59,30 @@ class slice_counts final : public gemm::observer {
         last_.b = slices_of(event.b, plan.b, b);
         last_.a_streams = left_streams(last_.a, last_.b);
         const gemm::operand_view& other = last_.a_streams ? event.b.view : event.a.view;
-        std::uint64_t streamed = 0;  // non-zero slices x outputs
+        by_plane streamed{};  // non-zero slices x outputs
         if (event.gate == nullptr) {
             streamed = last_.a_streams ? weighted(a, plan.a) : weighted(b, plan.b);
         } else {  // the first time both ways, so that both have their memory
             if (fresh || !last_.a_streams) streamed = weights_stream(event, plan, b);
             if (fresh || last_.a_streams) {
-                const std::uint64_t errors =
-                    plan.gate.narrow ? errors_stream(event, plan, narrow_) : errors_stream(event, plan, wide_);
+                const by_plane errors = plan.gate.single   ? single_errors_stream(event, plan)
+                                        : plan.gate.narrow ? errors_stream(event, plan, narrow_)
+                                                           : errors_stream(event, plan, wide_);
                 if (last_.a_streams) streamed = errors;
             }
         }
-        const auto other_slices = static_cast<std::uint64_t>(slice::slice_count(digits_, other.width));
-        last_.counts = tally(event, digits_, streamed * other_slices);
+        last_.pairs = {};
+        plane_pairs& all_pairs = pairs_[row(event.layer, event.where)];
+        const auto other_slices = static_cast<std::size_t>(slice::slice_count(digits_, other.width));
+        std::uint64_t issued = 0;
+        for (std::size_t p = 0; p < streamed.size(); ++p)
+            for (std::size_t q = 0; q < other_slices && streamed[p] != 0; ++q) {
+                const std::size_t i = last_.a_streams ? p : q, j = last_.a_streams ? q : p;
+                last_.pairs[i][j] = streamed[p];
+                all_pairs[i][j] += streamed[p];
+                issued += streamed[p];
+            }
+        last_.counts = tally(event, digits_, issued);
         last_event_ = &event;
         totals_[row(event.layer, event.where)] += last_.counts;
         if (event.probe) return;
@@ -93,6 +107,13 @@ class slice_counts final : public gemm::observer {
         for (const stage_counts& counts : totals_) sum += counts;
         return sum;
     }
+    // `issued` of each plane pair.
+    const plane_pairs& pairs(int layer, stage where) const { return pairs_.at(row(layer, where)); }
+    plane_pairs pairs(stage where) const {
+        plane_pairs all{};
+        for (int layer = 0; layer < layers(); ++layer) add_to(all, pairs(layer, where));
+        return all;
+    }
     // Slices of a layer's operand over all steps, each mantissa once a step: A and W as FF read them, E as WG did.
     const operand_slices& share(int layer, role what) const { return shares_.at(row(layer, what)); }
     // Which operand streamed when this layer's stage last ran in training: the left one (A in FF, E in EP and WG)?
@@ -111,12 +132,13 @@ class slice_counts final : public gemm::observer {
 
     void reset() {
         totals_.assign(totals_.size(), {});
+        pairs_.assign(pairs_.size(), {});
         shares_.assign(shares_.size(), {});
         last_ = {};
     }
     // The totals, so that a resumed run goes on with them.
     void visit(state_visitor& visitor) {
-        constexpr std::size_t columns = 6 * stages + 2 * roles;
+        constexpr std::size_t columns = (6 + slice::max_slices * slice::max_slices) * stages + 2 * roles;
         const auto rows = static_cast<std::size_t>(layers());
         std::vector<std::uint64_t> values(rows * columns);
         const auto each = [&](auto&& exchange) {
@@ -126,6 +148,8 @@ class slice_counts final : public gemm::observer {
                     stage_counts& c = totals_[layer * stages + s];
                     for (std::uint64_t* field : {&c.macs, &c.dense16, &c.dense, &c.issued, &c.probe, &c.width_macs})
                         exchange(*field, *at++);
+                    for (auto& planes : pairs_[layer * stages + s])
+                        for (std::uint64_t& n : planes) exchange(n, *at++);
                 }
                 for (std::size_t r = 0; r < roles; ++r) {
                     operand_slices& s = shares_[layer * roles + r];
@@ -140,15 +164,18 @@ class slice_counts final : public gemm::observer {
     }
 
   private:
+    using by_plane = std::array<std::uint64_t, slice::max_slices>;
     // Non-zero slices of one operand, and of each place in its blocks when asked for.
     struct held {
         bool valid = false;
         const void* data = nullptr;
         std::uint64_t step = 0;
         int width = 0;
-        std::uint64_t nonzero = 0;
-        std::int64_t period = 0;
-        buffer<std::uint32_t> at;
+        by_plane nonzero{};
+        std::int64_t period = 0, pitch = 0;
+        buffer<std::uint32_t> places;  // [plane][place]
+        const std::uint32_t* at(std::size_t plane) const noexcept { return places.data() + static_cast<std::int64_t>(plane) * pitch; }
+        std::uint32_t* at(std::size_t plane) noexcept { return places.data() + static_cast<std::int64_t>(plane) * pitch; }
     };
     struct layer_state {
         std::array<held, roles> operands;
@@ -166,6 +193,7 @@ class slice_counts final : public gemm::observer {
         if (count <= layers_.size()) return;
         layers_.resize(count);
         totals_.resize(count * stages);
+        pairs_.resize(count * stages);
         shares_.resize(count * roles);
     }
 
@@ -189,16 +217,35 @@ class slice_counts final : public gemm::observer {
         return h.valid && h.data == o.stored.data && h.width == o.view.width && h.step == event.step;
     }
 
-    // Calls action(first mantissa), int8 or int16.
+    // Calls action(used, plane, first mantissa) for every plane, mantissas int8 or int16.
     template <class Action>
-    static void with_mantissas(const gemm::event_operand& o, Action&& action) {
+    void for_each_plane(const gemm::event_operand& o, Action&& action) const {
+        const auto with = [&]<class Mantissa>(const Mantissa* from) {
+            slice::detail::for_each_plane<Mantissa>(digits_, o.view.width,
+                                                    [&](auto used, std::size_t plane) { action(used, plane, from); });
+        };
         if (o.view.in_bytes())
-            action(static_cast<const std::int8_t*>(o.stored.data));
+            with(static_cast<const std::int8_t*>(o.stored.data));
         else
-            action(static_cast<const std::int16_t*>(o.stored.data));
+            with(static_cast<const std::int16_t*>(o.stored.data));
+    }
+    // Calls action(first, count) for runs of neighbouring samples; the others are nothing but zeros. Small images are not
+    // worth the calls.
+    template <class Action>
+    static void for_each_run(const gemm::gemm_event& event, const gemm::event_operand& o, Action&& action) {
+        constexpr std::int64_t small = 256;
+        if (event.active == nullptr || &o != &event.a || o.stored.image() < small)
+            return action(std::int64_t{0}, o.stored.samples);
+        const std::vector<std::int64_t>& active = *event.active;
+        for (std::size_t i = 0; i < active.size();) {
+            std::size_t end = i + 1;
+            while (end < active.size() && active[end] == active[end - 1] + 1) ++end;
+            action(active[i], static_cast<std::int64_t>(end - i));
+            i = end;
+        }
     }
 
-    // A period of 0 asks for the sum alone.
+    // A period of 0 asks for the sums alone.
     void count(held& h, const gemm::gemm_event& event, const gemm::event_operand& o, const detail::operand_plan& plan,
                std::int64_t period, std::int64_t repeats) {
         if (same(h, event, o) && (period == 0 || h.period == period)) return;
@@ -207,41 +254,49 @@ class slice_counts final : public gemm::observer {
         h.step = event.step;
         h.width = o.view.width;
         h.period = period;
-        h.nonzero = 0;
-        with_mantissas(o, [&]<class Mantissa>(const Mantissa* from) {
-            const gemm::stored_images& s = o.stored;
-            if (period != 0) {
-                h.at.resize(static_cast<std::size_t>((period + 63) / 64 * 64));
-                slice::detail::with_digits_used<Mantissa>(digits_, o.view.width, [&](auto used) {
-                    detail::sum_blocks(isa_, used, from, period, repeats, h.at.data());
-                });
-                for (std::int64_t i = 0; i < period; ++i) h.nonzero += h.at[static_cast<std::size_t>(i)];
-            } else if (plan.elements == s.samples * s.image()) {
-                h.nonzero = slice::nonzero_slices(from, plan.elements, digits_, o.view.width, isa_);
-            } else if ((s.left + s.right) * s.channels * static_cast<std::int64_t>(sizeof(Mantissa)) >= 63 && s.bottom > 0) {
-                slice::detail::with_digits_used<Mantissa>(digits_, o.view.width, [&](auto used) {
-                    for (std::int64_t i = 0; i < s.samples; ++i)
-                        detail::sum_image(isa_, used, from + i * s.image() + plan.first, s.height, s.width * s.channels,
-                                          s.row(), h.nonzero);
-                });
-            } else {
-                for (std::int64_t i = 0; i < s.samples; ++i)
-                    h.nonzero += slice::nonzero_slices(from + i * s.image() + plan.first, plan.length, digits_,
-                                                       o.view.width, isa_);
-            }
+        h.nonzero.fill(0);
+        if (period != 0) {
+            h.pitch = (period + 63) / 64 * 64;
+            h.places.resize(static_cast<std::size_t>(h.pitch * slice::slice_count(digits_, max_width)));
+            std::fill_n(h.places.data(), h.pitch * slice::slice_count(digits_, o.view.width), 0u);
+        }
+        const gemm::stored_images& s = o.stored;
+        for_each_plane(o, [&]<class Mantissa>(auto used, std::size_t plane, const Mantissa* from) {
+            std::uint64_t& sum = h.nonzero[plane];
+            const bool zeros_behind = (s.left + s.right) * s.channels * static_cast<std::int64_t>(sizeof(Mantissa)) >= 63 && s.bottom > 0;
+            for_each_run(event, o, [&](std::int64_t first, std::int64_t samples) {
+                const Mantissa* const image = from + first * s.image();
+                if (period != 0) {
+                    detail::sum_blocks(isa_, used, image, period, repeats / s.samples * samples, h.at(plane), sum);
+                } else if (plan.length == s.image()) {
+                    sum += slice::used_digits(used, image, samples * s.image(), isa_);
+                } else {
+                    for (std::int64_t i = 0; i < samples; ++i) {
+                        const Mantissa* const begin = image + i * s.image() + plan.first;
+                        if (zeros_behind)
+                            detail::sum_image(isa_, used, begin, s.height, s.width * s.channels, s.row(), sum);
+                        else
+                            sum += slice::used_digits(used, begin, plan.length, isa_);
+                    }
+                }
+            });
         });
     }
 
     operand_slices slices_of(const gemm::event_operand& o, const detail::operand_plan& plan, const held& h) const {
         const auto all = static_cast<std::uint64_t>(plan.elements * slice::slice_count(digits_, o.view.width));
-        return {all - h.nonzero, all};
+        return {std::accumulate(h.nonzero.begin(), h.nonzero.end(), all, std::minus<>()), all};
     }
 
-    static std::uint64_t weighted(const held& h, const detail::operand_plan& plan) {
-        if (plan.times.empty()) return h.nonzero * plan.factor;
-        std::uint64_t sum = 0;
-        for (std::size_t i = 0; i < plan.times.size(); ++i) sum += h.at[i] * plan.times[i];
-        return sum;
+    by_plane weighted(const held& h, const detail::operand_plan& plan) const {
+        by_plane sums{};
+        const auto planes = static_cast<std::size_t>(slice::slice_count(digits_, h.width));
+        for (std::size_t p = 0; p < planes; ++p)
+            if (plan.times.empty())
+                sums[p] = h.nonzero[p] * plan.factor;
+            else
+                sums[p] = plan.factor * detail::weighted_sum(isa_, h.at(p), plan.times);
+        return sums;
     }
 
     // Which outputs of `count` samples are alive: bytes 0 or 1, samples x positions x columns.
@@ -259,64 +314,87 @@ class slice_counts final : public gemm::observer {
             for (const detail::run& r : gate.gate_rows) list(from + r.to, r.count * gate.columns, to + r.from * gate.columns);
     }
 
-    // sum over rows of non-zero slices of the row x outputs of the row that are alive, a group of samples at a time:
-    // slices of each pixel, their sums over taps, alive outputs of each row where the row's pixel is, dot product.
+    // Where a sample has one row (a linear layer): non-zero slices of each sample x its live outputs.
+    by_plane single_errors_stream(const gemm::gemm_event& event, const detail::event_plan& plan) const {
+        const detail::gate_plan& gate = plan.gate;
+        const std::int64_t image = event.a.stored.image();
+        by_plane sums{};
+        const auto add_sample = [&](std::int64_t sample) {
+            std::uint64_t alive = 0;
+            detail::count_positive(isa_, event.gate + sample * gate.gate_image, gate.columns, alive);
+            if (alive == 0) return;
+            for_each_plane(event.a, [&](auto used, std::size_t plane, const auto* mantissas) {
+                sums[plane] += alive * slice::used_digits(used, mantissas + sample * image, image, isa_);
+            });
+        };
+        if (event.active != nullptr)
+            for (const std::int64_t sample : *event.active) add_sample(sample);
+        else
+            for (std::int64_t sample = 0; sample < event.samples; ++sample) add_sample(sample);
+        return sums;
+    }
+
+    // sum over pixels of non-zero slices of the pixel x live outputs of the rows that read it, a group of samples at a time:
+    // live outputs of each row where the row's first pixel is, their sums over taps, dot product with the slices of each
+    // pixel. Samples whose error is zero are left out.
     template <class Sum>
-    std::uint64_t errors_stream(const gemm::gemm_event& event, const detail::event_plan& plan,
-                                std::array<buffer<Sum>, 5>& scratch) {
+    by_plane errors_stream(const gemm::gemm_event& event, const detail::event_plan& plan,
+                           std::array<buffer<Sum>, 5>& scratch) {
         const detail::gate_plan& gate = plan.gate;
         const std::int64_t unit = gate.unit;
-        buffer<Sum>&pixels = scratch[3], &alive = scratch[4];  // the first three: sums after each level
         for (buffer<Sum>& b : scratch) {
-            b.resize(static_cast<std::size_t>(gate.group * gate.pixels) + 128 / sizeof(Sum));
+            b.resize(static_cast<std::size_t>(2 * gate.margin + gate.group * gate.pixels));
             b.fill_zero();
         }
-        std::uint64_t sum = 0;
-        for (std::int64_t first = 0; first < event.samples; first += gate.group) {
-            const std::int64_t here = std::min(gate.group, event.samples - first);
+        const gemm::stored_images& s = event.a.stored;
+        bytes_.resize(static_cast<std::size_t>(gate.group * std::max(s.image(), gate.positions * gate.columns) + 128));
+        const auto level_sums = [&](std::size_t level) { return scratch[level].data() + gate.margin; };
+        Sum *const pixels = level_sums(3), *const alive = level_sums(4);
+        by_plane sums{};
+        const auto count_group = [&](std::int64_t first, std::int64_t here) {
             if (here < gate.group)
                 for (buffer<Sum>& b : scratch) b.fill_zero();  // of the group before
-            list_pixels(event.a, plan.a, gate, first, here, pixels.data());
-            list_rows_alive(event, gate, first, here, alive.data());
+            list_rows_alive(event, gate, first, here, alive);
 
-            // `from`, `to`: where sums may differ from zero. Of these, those that a position still needs are computed.
-            std::int64_t from = plan.a.first / unit, to = (here - 1) * gate.pixels + (plan.a.first + plan.a.length) / unit;
-            std::int64_t low = gate.lowest, high = (here - 1) * gate.pixels + gate.highest + 1;
+            // `from`, `to`: where sums may differ from zero. Of these, those that a pixel still needs are computed.
+            const std::int64_t first_pixel = plan.a.first / unit;
+            const std::int64_t last_pixel = (here - 1) * gate.pixels + (plan.a.first + plan.a.length) / unit;
+            std::int64_t from = gate.lowest, to = (here - 1) * gate.pixels + gate.highest + 1;
+            std::int64_t low = first_pixel, high = last_pixel;
             std::array<std::int64_t, 3> reach;
             for (std::size_t level = 0; level < 3; ++level) {
-                reach[level] = (gate.taps[level] - 1) * gate.shift[level];
+                reach[level] = (gate.taps[level] - 1) * -gate.shift[level];
                 (reach[level] < 0 ? low : high) += reach[level];
             }
-            const Sum* box = pixels.data();
+            const Sum* met = alive;
             for (std::size_t level = 3; level-- > 0;) {
                 if (gate.taps[level] == 1) continue;
                 (reach[level] < 0 ? to : from) -= reach[level];
                 (reach[level] < 0 ? low : high) -= reach[level];
-                detail::add_shifted(isa_, box, std::max(from, low), std::min(to, high), gate.taps[level],
-                                    gate.shift[level], scratch[level].data());
-                box = scratch[level].data();
+                detail::add_shifted(isa_, met, std::max(from, low), std::min(to, high), gate.taps[level],
+                                    -gate.shift[level], level_sums(level));
+                met = level_sums(level);
             }
-            detail::add_products(isa_, alive.data(), box, low, high, sum);
-        }
-        return sum;
+            for_each_plane(event.a, [&](auto used, std::size_t plane, const auto* mantissas) {
+                list_pixels(used, mantissas, s, plan.a, gate, first, here, pixels);
+                detail::add_products(isa_, pixels, met, first_pixel, last_pixel, sums[plane]);
+            });
+        };
+        for_each_run(event, event.a, [&](std::int64_t first, std::int64_t samples) {
+            for (std::int64_t i = 0; i < samples; i += gate.group) count_group(first + i, std::min(gate.group, samples - i));
+        });
+        return sums;
     }
-    // Non-zero slices of each pixel of `count` samples; pixels of the border stay as they are.
-    template <class Sum>
-    void list_pixels(const gemm::event_operand& o, const detail::operand_plan& plan, const detail::gate_plan& gate,
-                     std::int64_t first, std::int64_t count, Sum* to) {
-        const gemm::stored_images& s = o.stored;
+    // Used digits of each pixel of `count` samples; pixels of the border stay as they are.
+    template <class Used, class Mantissa, class Sum>
+    void list_pixels(Used used, const Mantissa* from, const gemm::stored_images& s, const detail::operand_plan& plan,
+                     const detail::gate_plan& gate, std::int64_t first, std::int64_t count, Sum* to) {
         const bool bordered = plan.length != s.image();
         const std::int64_t height = bordered ? s.height : 1, length = bordered ? s.width * s.channels : count * s.image();
-        bytes_.resize(static_cast<std::size_t>(std::max(height * length, count * s.height * s.width * s.channels) + 128));
         for (std::int64_t i = 0; i < count; ++i) {
             std::uint8_t* const bytes = bytes_.data() + (bordered ? 0 : i * s.image());
             if (i == 0 || bordered)
-                with_mantissas(o, [&]<class Mantissa>(const Mantissa* from) {
-                    slice::detail::with_digits_used<Mantissa>(digits_, o.view.width, [&](auto used) {
-                        detail::list_rows(isa_, used, from + (first + i) * s.image() + plan.first, height, length,
-                                          s.row(), bytes);
-                    });
-                });
+                detail::list_rows(isa_, used, from + (first + i) * s.image() + plan.first, height, length, s.row(), bytes);
             detail::sum_rows(bytes, gate.stored, gate.unit, to + i * gate.pixels);
         }
     }
@@ -325,14 +403,13 @@ class slice_counts final : public gemm::observer {
     void list_rows_alive(const gemm::gemm_event& event, const detail::gate_plan& gate, std::int64_t first,
                          std::int64_t count, Sum* to) {
         const std::int64_t outputs = gate.positions * gate.columns;
-        bytes_.resize(static_cast<std::size_t>(count * outputs + 64));
         list_alive(event, gate, first, count, bytes_.data());
         for (std::int64_t i = 0; i < count; ++i)
             detail::sum_rows(bytes_.data() + i * outputs, gate.rows, gate.columns, to + i * gate.pixels);
     }
 
     // sum over weights (n, k) of non-zero slices x outputs of column n that are alive and meet no padding at k.
-    std::uint64_t weights_stream(const gemm::gemm_event& event, const detail::event_plan& plan, held& b) {
+    by_plane weights_stream(const gemm::gemm_event& event, const detail::event_plan& plan, held& b) {
         const detail::gate_plan& gate = plan.gate;
         count(b, event, event.b, plan.b, gate.period, gate.repeats);
         const std::int64_t outputs = gate.positions * gate.columns;
@@ -349,7 +426,8 @@ class slice_counts final : public gemm::observer {
         for (std::int64_t i = 0; i < outputs; ++i) above[i] += above[i - gate.columns];
 
         const std::size_t taps = gate.valid.size() - 1;
-        std::uint64_t sum = 0;
+        const auto planes = static_cast<std::size_t>(slice::slice_count(digits_, b.width));
+        by_plane sums{};
         const std::int64_t* place = gate.column.data();
         for (std::size_t t = 0; t < taps; ++t)
             for (std::int64_t d = 0; d < gate.depths_a_tap; ++d)
@@ -360,15 +438,16 @@ class slice_counts final : public gemm::observer {
                         alive += above_[static_cast<std::size_t>((rows.from + rows.count) * gate.columns + n)] -
                                  above_[static_cast<std::size_t>(rows.from * gate.columns + n)];
                     }
-                    sum += alive * b.at[static_cast<std::size_t>(*place)];
+                    for (std::size_t p = 0; p < planes; ++p) sums[p] += alive * b.at(p)[*place];
                 }
-        return sum;
+        return sums;
     }
 
     slice::encoding digits_;
     path isa_;
     std::vector<layer_state> layers_;
-    std::vector<stage_counts> totals_;   // [layer][stage]
+    std::vector<stage_counts> totals_;    // [layer][stage]
+    std::vector<plane_pairs> pairs_;      // [layer][stage]
     std::vector<operand_slices> shares_;  // [layer][role]
     event_counts last_;
     const gemm::gemm_event* last_event_ = nullptr;  // compared, never read

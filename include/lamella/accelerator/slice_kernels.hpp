@@ -11,40 +11,64 @@
 
 namespace lamella::accelerator::detail {
 
-// sum[i] = non-zero slices of mantissa i of each of `repeats` blocks of `period` mantissas. Up to 64 bytes past the last
-// mantissa are read; `sum` holds `period` values rounded up to 64, those past it without meaning.
+// sum[i] += used digits of mantissa i of each of `repeats` blocks of `period` mantissas; total: of them all. Up to 64
+// bytes past the last mantissa are read; `sum` holds `period` values rounded up to 64, those past it without meaning.
 template <class Used, class Mantissa>
 LAMELLA_ALWAYS_INLINE void sum_blocks_body(Used used, const Mantissa* LAMELLA_RESTRICT mantissa, std::int64_t period,
-                                           std::int64_t repeats, std::uint32_t* LAMELLA_RESTRICT sum) {
+                                           std::int64_t repeats, std::uint32_t* LAMELLA_RESTRICT sum, std::uint64_t& total) {
     using lane_type = std::make_unsigned_t<Mantissa>;
     constexpr int lanes = 64 / static_cast<int>(sizeof(Mantissa));
-    constexpr std::int64_t at_once = 50;  // of at most 5 slices each: a byte holds the sum
-    for (std::int64_t base = 0; base < period; base += lanes) {
-        std::uint32_t total[lanes] = {};
+    constexpr std::int64_t at_once = 255;      // blocks: a byte holds the sum
+    constexpr std::int64_t part = 32 * lanes;  // of a block: memory is read in order, the sums stay in the first cache
+    for (std::int64_t begin = 0; begin < period; begin += part)
         for (std::int64_t first = 0; first < repeats; first += at_once) {
-            alignas(64) lane_type lane[lanes] = {};
-            const std::int64_t end = std::min(first + at_once, repeats);
+            alignas(64) lane_type lane[part] = {};
+            const std::int64_t length = std::min(part, period - begin), end = std::min(first + at_once, repeats);
             for (std::int64_t r = first; r < end; ++r)
-                for (int i = 0; i < lanes; ++i)
-                    lane[i] = static_cast<lane_type>(lane[i] + used(mantissa[r * period + base + i]));
-            for (int i = 0; i < lanes; ++i) total[i] += lane[i];
+                for (std::int64_t base = 0; base < length; base += lanes)
+                    for (int i = 0; i < lanes; ++i)
+                        lane[base + i] = static_cast<lane_type>(lane[base + i] + used(mantissa[r * period + begin + base + i]));
+            for (std::int64_t i = length; i < (length + lanes - 1) / lanes * lanes; ++i) lane[i] = 0;
+            std::uint32_t all = 0;
+            for (std::int64_t base = 0; base < length; base += lanes)
+                for (int i = 0; i < lanes; ++i) {
+                    sum[begin + base + i] += lane[base + i];
+                    all += lane[base + i];
+                }
+            total += all;
         }
-        for (int i = 0; i < lanes; ++i) sum[base + i] = total[i];
-    }
 }
 LAMELLA_MULTIVERSION_TEMPLATE(sum_blocks, (class Used, class Mantissa),
                               (Used used, const Mantissa* mantissa, std::int64_t period, std::int64_t repeats,
-                               std::uint32_t* sum),
-                              (used, mantissa, period, repeats, sum))
+                               std::uint32_t* sum, std::uint64_t& total),
+                              (used, mantissa, period, repeats, sum, total))
 
-// sum += non-zero slices of `rows` rows of `length` mantissas, `pitch` apart. What follows a row up to its next multiple of
+// sum += x[i] x y[i], i < count.
+LAMELLA_ALWAYS_INLINE void add_weighted_body(const std::uint32_t* LAMELLA_RESTRICT x, const std::uint32_t* LAMELLA_RESTRICT y,
+                                             std::int64_t count, std::uint64_t& sum) {
+    alignas(64) std::uint64_t lane[8] = {};
+    const std::int64_t whole = count / 8 * 8;
+    for (std::int64_t base = 0; base < whole; base += 8)
+        for (int i = 0; i < 8; ++i) lane[i] += std::uint64_t{x[base + i]} * y[base + i];
+    for (std::int64_t i = whole; i < count; ++i) lane[0] += std::uint64_t{x[i]} * y[i];
+    for (int i = 0; i < 8; ++i) sum += lane[i];
+}
+LAMELLA_MULTIVERSION(add_weighted, (const std::uint32_t* x, const std::uint32_t* y, std::int64_t count, std::uint64_t& sum),
+                     (x, y, count, sum))
+inline std::uint64_t weighted_sum(path isa, const std::uint32_t* at, const std::vector<std::uint32_t>& times) {
+    std::uint64_t sum = 0;
+    add_weighted(isa, at, times.data(), static_cast<std::int64_t>(times.size()), sum);
+    return sum;
+}
+
+// sum += used digits of `rows` rows of `length` mantissas, `pitch` apart. What follows a row up to its next multiple of
 // 64 bytes must be zero.
 template <class Used, class Mantissa>
 LAMELLA_ALWAYS_INLINE void sum_image_body(Used used, const Mantissa* LAMELLA_RESTRICT mantissa, std::int64_t rows,
                                           std::int64_t length, std::int64_t pitch, std::uint64_t& sum) {
     using lane_type = std::make_unsigned_t<Mantissa>;
     constexpr int lanes = 64 / static_cast<int>(sizeof(Mantissa));
-    constexpr std::int64_t at_once = 50;  // as above
+    constexpr std::int64_t at_once = 255;  // as above
     alignas(64) lane_type lane[lanes] = {};
     std::int64_t added = 0;
     const auto empty = [&] {
@@ -67,7 +91,7 @@ LAMELLA_MULTIVERSION_TEMPLATE(sum_image, (class Used, class Mantissa),
                                std::int64_t pitch, std::uint64_t& sum),
                               (used, mantissa, rows, length, pitch, sum))
 
-// Non-zero slices of each mantissa of `rows` rows of `length`, `pitch` apart, packed into `each`. Up to 64 bytes past the
+// Used digits, 0 or 1, of each mantissa of `rows` rows of `length`, `pitch` apart, packed into `each`. Up to 64 bytes past the
 // last mantissa are read, and past the last count written.
 template <class Used, class Mantissa>
 LAMELLA_ALWAYS_INLINE void list_rows_body(Used used, const Mantissa* LAMELLA_RESTRICT mantissa, std::int64_t rows,
@@ -86,7 +110,7 @@ struct run {
     std::int64_t to, from, count;
 };
 
-// to[r.to + i] = sum of row r.from + i of `bytes` (`columns` bytes of at most max_slices each), i < r.count, for each run
+// to[r.to + i] = sum of row r.from + i of `bytes` (`columns` bytes, each 0 or 1), i < r.count, for each run
 // r. Up to 8 bytes past the last row are read.
 template <class Sum>
 void sum_rows(const std::uint8_t* bytes, const std::vector<run>& runs, std::int64_t columns, Sum* to) {
@@ -108,6 +132,17 @@ LAMELLA_ALWAYS_INLINE void list_positive_body(const std::int32_t* LAMELLA_RESTRI
 }
 LAMELLA_MULTIVERSION(list_positive, (const std::int32_t* value, std::int64_t count, std::uint8_t* each),
                      (value, count, each))
+
+// sum += how many of `count` values are positive.
+LAMELLA_ALWAYS_INLINE void count_positive_body(const std::int32_t* LAMELLA_RESTRICT value, std::int64_t count, std::uint64_t& sum) {
+    alignas(64) std::uint32_t lane[16] = {};
+    const std::int64_t whole = count / 16 * 16;
+    for (std::int64_t base = 0; base < whole; base += 16)
+        for (int i = 0; i < 16; ++i) lane[i] += value[base + i] > 0 ? 1 : 0;
+    for (std::int64_t i = whole; i < count; ++i) sum += value[i] > 0 ? 1 : 0;
+    for (int i = 0; i < 16; ++i) sum += lane[i];
+}
+LAMELLA_MULTIVERSION(count_positive, (const std::int32_t* value, std::int64_t count, std::uint64_t& sum), (value, count, sum))
 
 // sum[i] += each[i], i < count; both are padded to a multiple of 16.
 LAMELLA_ALWAYS_INLINE void add_bytes_body(const std::uint8_t* LAMELLA_RESTRICT each, std::int64_t count,

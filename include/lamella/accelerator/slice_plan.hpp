@@ -11,6 +11,7 @@
 #include <array>
 #include <cstdint>
 #include <cstdlib>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -20,14 +21,14 @@
 
 namespace lamella::accelerator::detail {
 
-// One operand's stored mantissas as `repeats` blocks of `period` elements; element i of any block is used times[i]
+// One operand's stored mantissas as `repeats` blocks of `period` elements; element i of any block is used factor x times[i]
 // times, or every mantissa `factor` times when `times` is empty.
 struct operand_plan {
     std::int64_t elements = 0;           // without the border
     std::int64_t first = 0, length = 0;  // of an image, from its first to its last element that is no padding
     std::uint64_t factor = 0;
     std::int64_t period = 0, repeats = 0;
-    std::vector<std::uint64_t> times;
+    std::vector<std::uint32_t> times;
 };
 
 // EP whose outputs may be dead. Positions are the rows of one sample; a tap is a group of depths that read one pixel of
@@ -36,9 +37,12 @@ struct gate_plan {
     std::int64_t positions = 0, columns = 0;
     std::vector<run> gate_rows;         // positions whose gates are contiguous: offset, first position, positions
     std::int64_t gate_image = 0;        // from a sample's gates to the next one's
-    // The errors stream: a row's non-zero slices are a sum over taps, each level one shifted sum over the pixels.
+    bool single = false;                // one row a sample, which reads all of its error
+    // The errors stream: a pixel's non-zero slices meet the live outputs of every row that reads it, a sum over taps, each
+    // level one shifted sum over the rows' first pixels.
     std::int64_t unit = 1, pixels = 0;  // elements a pixel, pixels an image
     std::array<std::int64_t, 3> taps{}, shift{};
+    std::int64_t margin = 0;            // pixels that the sums may look past an image's ends, a multiple of 64
     std::vector<run> stored;            // first pixel, first of the pixels without border, pixels
     std::vector<run> rows;              // neighbouring pixels: first pixel, first position, positions
     std::int64_t lowest = 0, highest = 0;  // pixels of the first and the last position
@@ -159,21 +163,26 @@ class event_plan {
 
     static void weigh(const gemm::event_operand& o, operand_plan& plan, std::int64_t rows,
                       const std::vector<std::uint64_t>& partners, std::uint64_t scale) {
-        plan.times.assign(static_cast<std::size_t>(plan.period), 0);
+        std::vector<std::uint64_t> times(static_cast<std::size_t>(plan.period));
         const auto row_at = offsets(o.view.rows, rows, base_of(o));
         const auto depth_at = offsets(o.view.depth, static_cast<std::int64_t>(partners.size()), 0);
         for (const std::int64_t row : row_at)
             for (std::size_t k = 0; k < partners.size(); ++k)
-                plan.times[static_cast<std::size_t>(row + depth_at[k])] += partners[k] * scale;
+                times[static_cast<std::size_t>(row + depth_at[k])] += partners[k] * scale;
 
-        plan.factor = plan.times[static_cast<std::size_t>(plan.first)];
+        plan.factor = times[static_cast<std::size_t>(plan.first)];
         bool uniform = true;
         for (std::int64_t i = 0; i < plan.period; ++i)
-            uniform = uniform && (!inside(o.stored, i) || plan.times[static_cast<std::size_t>(i)] == plan.factor);
-        if (uniform)
-            plan.times.clear();
-        else
-            shorten(o, plan);
+            uniform = uniform && (!inside(o.stored, i) || times[static_cast<std::size_t>(i)] == plan.factor);
+        if (uniform) return;
+        // What all have in common comes out: what is left counts rows of one image and fits 32 bits.
+        for (const std::uint64_t t : times) plan.factor = std::gcd(plan.factor, t);
+        for (const std::uint64_t t : times) {
+            if (t / plan.factor > ~std::uint32_t{0})
+                throw argument_error("gemm_event", "fewer than 2^32 rows that use a mantissa", std::to_string(t / plan.factor));
+            plan.times.push_back(static_cast<std::uint32_t>(t / plan.factor));
+        }
+        shorten(o, plan);
     }
     // Finds a shorter period of `times` among the view's strides (weights: every output channel has the same).
     static void shorten(const gemm::event_operand& o, operand_plan& plan) {
@@ -201,6 +210,7 @@ class event_plan {
         for (std::int64_t p = 0; p < rows; ++p) append(gate.gate_rows, event.gate_rows.offset(p), p, gate.columns);
 
         const std::int64_t base = base_of(event.a);
+        gate.single = rows == 1 && left.depth.size() == s.image() && a.length == s.image();
         gate.unit = whole_pixels(event.a) ? s.channels : 1;
         gate.pixels = s.image() / gate.unit;
         for (std::size_t level = 0; level < 3; ++level) {
@@ -225,9 +235,11 @@ class event_plan {
         gate.group = std::min(event.samples, std::max<std::int64_t>(1, few_pixels / gate.pixels));
 
         const std::int64_t taps = left.depth.size() / gate.unit;
-        const std::int64_t largest_row = slice::max_slices * left.depth.size();
-        gate.narrow = largest_row < 1 << 16 && gate.columns < 1 << 16 &&
-                      largest_row * gate.columns < (std::int64_t{1} << 32) / (gate.group * gate.pixels + 64);
+        for (std::size_t level = 0; level < 3; ++level) gate.margin += std::abs((gate.taps[level] - 1) * gate.shift[level]);
+        gate.margin = (gate.margin + 127) / 64 * 64;
+        const std::int64_t most_outputs = taps * gate.columns;  // of a pixel
+        gate.narrow = most_outputs < 1 << 16 && gate.unit < 1 << 16 &&
+                      most_outputs * gate.unit < (std::int64_t{1} << 32) / (gate.group * gate.pixels + 64);
         for (std::int64_t t = 0; t < taps; ++t) {
             gate.valid.push_back(static_cast<std::int64_t>(gate.valid_rows.size()));
             std::vector<run> valid;

@@ -25,6 +25,7 @@ class active_samples {
                 index_.push_back(s);
         }
     }
+    const std::vector<std::int64_t>& index() const noexcept { return index_; }  // ascending
     std::int64_t count() const noexcept { return static_cast<std::int64_t>(index_.size()); }
     std::span<const std::int64_t> places() const noexcept { return index_; }
     // Copying the others together is worth it when at least a quarter stays out.

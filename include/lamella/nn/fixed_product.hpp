@@ -61,8 +61,9 @@ class fixed::product {
         to.bias = aligned_.empty() ? nullptr : aligned_.data();
         to.largest_bias = largest_bias;
         to.shift = shift;
-        gemm::multiply(p, to, e.options.kernels, e.workspace);
+        // Observers come first, while the operands are still in the cache.
         if (e.observed()) e.notify(describe(e, stage::feed_forward, p, in.samples, false, &in.seen));
+        gemm::multiply(p, to, e.options.kernels, e.workspace);
         if (e.training) reserve_probes(in.samples);
         if (probed(e, stage::feed_forward)) probe_forward(e, in, weight);
     }
@@ -299,6 +300,7 @@ class fixed::product {
     void weight_gradient(engine& e, std::int64_t samples, const tensor& error, fixed_parameter& weight,
                          fixed_parameter& bias) {
         const gemm::problem p = gradient_problem(error_, activation_, samples);
+        if (e.observed()) e.notify(describe(e, stage::weight_gradient, p, samples, false, &error.seen));
         if (multiplied_ == 0) {
             weight.gradient.fill_zero();
         } else {
@@ -309,7 +311,6 @@ class fixed::product {
                            e.options.kernels, e.workspace);
         }
         weight.gradient_exponent = error_.exponent + activation_.exponent;
-        if (e.observed()) e.notify(describe(e, stage::weight_gradient, p, samples, false, &error.seen));
 
         if (bias.gradient.empty()) return;
         const auto sum = [&](const auto* mantissas) {
@@ -413,6 +414,7 @@ class fixed::product {
         event.probe = probe;
         event.samples = samples;
         event.macs = samples * geometry_.macs();
+        if (!forward && !probe) event.active = &active_.index();
         event.a = {p.a, forward ? images(a, samples, geometry_.in, input_border()) : images(a, samples, geometry_.out, ep_),
                    forward ? role::activation : role::error, seen_a, a.clips};
         event.b = {p.b, gradient ? images(b, samples, geometry_.in, input_border())

@@ -16,21 +16,12 @@
 namespace lamella::slice {
 namespace detail {
 
-// Number of digits that are not zero, as a lane of the mantissa's own size.
-template <encoding E, int Count>
-struct digits_used {
+// Is the digit of this order not zero? 0 or 1, as a lane of the mantissa's own size.
+template <encoding E, int Order>
+struct digit_used {
     // Inlined whatever its size: a loop with a call in it is not vectorised.
     template <class Mantissa>
     LAMELLA_ALWAYS_INLINE constexpr std::make_unsigned_t<Mantissa> operator()(Mantissa mantissa) const noexcept {
-        return sum(mantissa, std::make_integer_sequence<int, Count>{});
-    }
-    template <class Mantissa, int... Order>
-    LAMELLA_ALWAYS_INLINE static constexpr std::make_unsigned_t<Mantissa> sum(
-        Mantissa mantissa, std::integer_sequence<int, Order...>) noexcept {
-        return static_cast<std::make_unsigned_t<Mantissa>>(((used<Order>(mantissa) ? 1 : 0) + ...));
-    }
-    template <int Order, class Mantissa>
-    LAMELLA_ALWAYS_INLINE static constexpr bool used(Mantissa mantissa) noexcept {
         if constexpr (E == encoding::signed_slice) {  // digit() != 0 without shifts and selections, which vectorise badly
             using bits = std::make_unsigned_t<Mantissa>;
             const auto own = static_cast<bits>(mantissa);
@@ -38,11 +29,11 @@ struct digits_used {
             constexpr int above = 3 * (Order + 1) < last ? 3 * (Order + 1) : last;
             constexpr auto field = static_cast<bits>(7 << (3 * Order));
             constexpr auto all_ones_above = static_cast<bits>(-(1 << above)), all_ones = static_cast<bits>(-(1 << (3 * Order)));
-            return ((static_cast<bits>(own & field) != 0) | (own >= all_ones_above)) & (Order == 0 || own < all_ones);
+            return (((static_cast<bits>(own & field) != 0) | (own >= all_ones_above)) & (Order == 0 || own < all_ones)) ? 1 : 0;
         } else {
             constexpr auto field = static_cast<Mantissa>(15 << (4 * Order));
             const int bits = E == encoding::sign_magnitude && mantissa < 0 ? -mantissa : mantissa;
-            return static_cast<Mantissa>(bits & field) != 0;
+            return static_cast<Mantissa>(bits & field) != 0 ? 1 : 0;
         }
     }
 };
@@ -50,7 +41,7 @@ struct digits_used {
 template <class Used, class Mantissa>
 LAMELLA_ALWAYS_INLINE void sum_used_body(Used used, const Mantissa* LAMELLA_RESTRICT mantissa, std::int64_t count,
                                          std::uint64_t& sum) {
-    constexpr std::int64_t block = 50 * chunk;  // a lane's sum stays below 256
+    constexpr std::int64_t block = 255 * chunk;  // a lane's sum stays below 256
     for (std::int64_t first = 0; first < count; first += block) {
         alignas(64) std::make_unsigned_t<Mantissa> lane[chunk] = {};
         const std::int64_t end = std::min(first + block, count);
@@ -66,29 +57,18 @@ LAMELLA_MULTIVERSION_TEMPLATE(sum_used, (class Used, class Mantissa),
                               (Used used, const Mantissa* mantissa, std::int64_t count, std::uint64_t& sum),
                               (used, mantissa, count, sum))
 
-template <class Used, class Mantissa>
-LAMELLA_ALWAYS_INLINE void list_used_body(Used used, const Mantissa* LAMELLA_RESTRICT mantissa, std::int64_t count,
-                                          std::uint8_t* LAMELLA_RESTRICT each) {
-    for (std::int64_t base = 0; base < count; base += chunk)
-        for (int i = 0; i < chunk; ++i) each[base + i] = static_cast<std::uint8_t>(used(mantissa[base + i]));
-}
-LAMELLA_MULTIVERSION_TEMPLATE(list_used, (class Used, class Mantissa),
-                              (Used used, const Mantissa* mantissa, std::int64_t count, std::uint8_t* each),
-                              (used, mantissa, count, each))
-
-// Calls action(digits_used<encoding, number of slices>).
+// Calls action(digit_used<encoding, plane>, plane) for every plane of such mantissas.
 template <class Mantissa, class Action>
-void with_digits_used(encoding digits, int width, Action&& action) {
+void for_each_plane(encoding digits, int width, Action&& action) {
     with_encoding(digits, [&]<encoding E>(std::integral_constant<encoding, E>) {
-        const int count = slice_count(E, width);
         for_each_order<E, Mantissa>(width, [&]<int Order>(std::integral_constant<int, Order>) {
-            if (Order + 1 == count) action(digits_used<E, Order + 1>{});
+            action(digit_used<E, Order>{}, static_cast<std::size_t>(Order));
         });
     });
 }
 
-// Calls action(row_sum): row_sum(bytes) is the sum of `columns` bytes, each at most max_slices; up to 8 bytes past the
-// last one are read. The action loops over rows, so that short rows cost a few instructions.
+// Calls action(row_sum): row_sum(bytes) is the sum of `columns` bytes, each 0 or 1; up to 8 bytes past the last one are
+// read. The action loops over rows, so that short rows cost a few instructions.
 template <class Action>
 void with_row_sum(std::int64_t columns, Action&& action) {
     constexpr std::uint64_t each_byte = 0x0101010101010101u;
@@ -121,51 +101,28 @@ void with_row_sum(std::int64_t columns, Action&& action) {
 
 }  // namespace detail
 
-// Slices that are not zero, of `count` contiguous mantissas of `width` bits (int8 up to 8 bits, int16 above).
-template <class Mantissa>
-std::uint64_t nonzero_slices(const Mantissa* mantissa, std::int64_t count, encoding digits, int width, path isa) {
-    static_assert(std::is_same_v<Mantissa, std::int8_t> || std::is_same_v<Mantissa, std::int16_t>);
+// Digits of one plane that are not zero, of `count` contiguous mantissas.
+template <class Used, class Mantissa>
+std::uint64_t used_digits(Used used, const Mantissa* mantissa, std::int64_t count, path isa) {
     const std::int64_t whole = count / detail::chunk * detail::chunk;
     std::array<Mantissa, detail::chunk> rest{};  // zeros count nothing
     std::copy(mantissa + whole, mantissa + count, rest.begin());
     std::uint64_t sum = 0;
-    detail::with_digits_used<Mantissa>(digits, width, [&](auto used) {
-        detail::sum_used(isa, used, mantissa, whole, sum);
-        detail::sum_used(isa, used, rest.data(), detail::chunk, sum);
-    });
+    detail::sum_used(isa, used, mantissa, whole, sum);
+    detail::sum_used(isa, used, rest.data(), detail::chunk, sum);
     return sum;
 }
 
-// The same for each of `rows` rows of `columns` contiguous mantissas (a pixel and its channels): sum[row].
+// Slices that are not zero, of `count` contiguous mantissas of `width` bits (int8 up to 8 bits, int16 above): of each plane.
 template <class Mantissa>
-void nonzero_slices_of_rows(const Mantissa* mantissa, std::int64_t rows, std::int64_t columns, encoding digits,
-                            int width, std::uint32_t* sum, path isa) {
-    constexpr std::int64_t block = 64 * detail::chunk;
-    if (columns > block) {
-        for (std::int64_t row = 0; row < rows; ++row)
-            sum[row] = static_cast<std::uint32_t>(nonzero_slices(mantissa + row * columns, columns, digits, width, isa));
-        return;
-    }
-    if (columns <= 0) {
-        std::fill_n(sum, std::max<std::int64_t>(rows, 0), 0u);
-        return;
-    }
-    alignas(64) std::array<std::uint8_t, block + 8> each{};
-    const std::int64_t step = block / columns;  // whole rows at a time
-    detail::with_digits_used<Mantissa>(digits, width, [&](auto used) {
-        for (std::int64_t row = 0; row < rows; row += step) {
-            const std::int64_t here = std::min(step, rows - row);
-            const std::int64_t whole = here * columns / detail::chunk * detail::chunk;
-            const Mantissa* const from = mantissa + row * columns;
-            detail::list_used(isa, used, from, whole, each.data());
-            for (std::int64_t i = whole; i < here * columns; ++i)
-                each[static_cast<std::size_t>(i)] = static_cast<std::uint8_t>(used(from[i]));
-            detail::with_row_sum(columns, [&](auto row_sum) {
-                for (std::int64_t i = 0; i < here; ++i)
-                    sum[row + i] = static_cast<std::uint32_t>(row_sum(each.data() + i * columns));
-            });
-        }
+std::array<std::uint64_t, max_slices> nonzero_slices(const Mantissa* mantissa, std::int64_t count, encoding digits, int width,
+                                                     path isa) {
+    static_assert(std::is_same_v<Mantissa, std::int8_t> || std::is_same_v<Mantissa, std::int16_t>);
+    std::array<std::uint64_t, max_slices> sums{};
+    detail::for_each_plane<Mantissa>(digits, width, [&](auto used, std::size_t plane) {
+        sums[plane] = used_digits(used, mantissa, count, isa);
     });
+    return sums;
 }
 
 }  // namespace lamella::slice
