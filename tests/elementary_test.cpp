@@ -139,6 +139,37 @@ TEST_CASE("exp_negative keeps its bound for every magnitude and exponent") {
     CHECK(exp_negative(1, 0) == 790015086u);  // 2^31 / e = 790015084.35
 }
 
+TEST_CASE("quotient_nearest is the nearest integer, ties to even, and stops at its limit") {
+    using lamella::detail::quotient_nearest;
+    CHECK(quotient_nearest(5, 2, 0, 100) == 2);
+    CHECK(quotient_nearest(7, 2, 0, 100) == 4);
+    CHECK(quotient_nearest(-7, 2, 0, 100) == -4);
+    CHECK(quotient_nearest(3, 1, -1, 100) == 2);
+    CHECK(quotient_nearest(1, 3, 4, 100) == 5);
+    CHECK(quotient_nearest(1, 2, 0, 100) == 0);
+    CHECK(quotient_nearest(-1000, 3, 0, 100) == -100);
+    CHECK(quotient_nearest(0, 3, 1000, 100) == 0);
+    CHECK(quotient_nearest(1, 3, 1000, 100) == 100);
+    CHECK(quotient_nearest(-1, 3, 1000, 100) == -100);
+    CHECK(quotient_nearest(1, 3, -1000, 100) == 0);
+    auto draw = numbers(20);
+    constexpr std::int64_t limit = (std::int64_t{1} << 61) + 12345;
+    for (int i = 0; i < 50000; ++i) {
+        const lamella::detail::int128 n = lamella::detail::int128{static_cast<std::int64_t>(any_magnitude(draw) >> 2)} *
+                                          static_cast<std::int64_t>(any_magnitude(draw) >> 2);
+        const std::int64_t d = static_cast<std::int64_t>(any_magnitude(draw) >> 2) + 1;
+        const int exponent = draw.between(-130, 130);
+        const std::int64_t q = quotient_nearest(n, d, exponent, limit);
+        CAPTURE(i);
+        REQUIRE(quotient_nearest(-n, d, exponent, limit) == -q);
+        const real exact = std::ldexp(static_cast<real>(n) / static_cast<real>(d), exponent);
+        if (exact > static_cast<real>(limit))
+            REQUIRE(q >= limit - (limit >> 60));
+        else
+            REQUIRE(std::fabs(static_cast<real>(q) - exact) <= 0.5L + std::ldexp(exact, -61));
+    }
+}
+
 TEST_CASE("power keeps its bound") {
     auto draw = numbers(7);
     const auto b_of = [](real b) { return static_cast<std::uint64_t>(std::ldexp(b, 63)); };

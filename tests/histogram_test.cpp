@@ -84,6 +84,20 @@ TEST_CASE("all elements in one bin are all counted") {
     }
 }
 
+TEST_CASE("the largest magnitude is the histogram's maximum, on every path and with threads") {
+    random_sequence random({.seed = 3, .use = stream::shuffle});
+    for (const path isa : {path::scalar, path::avx2, path::avx512, path::neon}) {
+        if (!available(isa)) continue;
+        for (const std::int64_t n : {0, 1, 15, 33, 1000, 70001}) {
+            std::vector<std::int32_t> wide(static_cast<std::size_t>(n));
+            for (std::int32_t& x : wide) x = random.between(-0x7fffffff, 0x7fffffff) >> random.below(31);
+            histogram seen;
+            count_magnitudes(wide.data(), n, seen, isa, 1);
+            for (const int threads : {1, 3}) CHECK(largest_magnitude(wide.data(), n, isa, threads) == seen.maximum);
+        }
+    }
+}
+
 TEST_CASE("halving forgets the rare and lowers the maximum with it") {
     histogram h;
     h.add(1000);

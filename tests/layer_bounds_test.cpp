@@ -13,7 +13,8 @@
 //   bias gradient    K_wg de
 //
 // with K_ff = KH KW IC, K_ep = KH KW OC, K_wg = samples OH OW. Float64's own rounding is covered by 2^-50 of the largest
-// possible sum. ReLU, max pooling and flatten are exact; average pooling's and softmax's bounds are derived below.
+// possible sum. ReLU, max pooling, subsampling and flatten are exact; the bounds of average pooling,
+// batch normalisation, sums and softmax are derived below.
 #include <lamella/nn/network.hpp>
 
 #include <doctest/doctest.h>
@@ -219,7 +220,7 @@ TEST_CASE("conv2d lies within the bound of its quantisation steps, whatever its 
     }
 }
 
-TEST_CASE("relu, max pooling and flatten equal the twin") {
+TEST_CASE("relu, max pooling, subsampling and flatten equal the twin") {
     const auto check_exact = [](const auto& blueprint, const nn::image_shape& shape) {
         CAPTURE(blueprint.describe());
         pair_of_layers<std::remove_cvref_t<decltype(blueprint)>> both(blueprint, shape);
@@ -235,6 +236,7 @@ TEST_CASE("relu, max pooling and flatten equal the twin") {
     check_exact(nn::flatten{}, {5, 4, 3});
     check_exact(nn::max_pool2d{2}, {6, 7, 3});
     check_exact(nn::max_pool2d{3, 4}, {8, 7, 5});
+    check_exact(nn::subsample{2, 5}, {7, 6, 3});
 }
 
 // A window of w values: a power of two moves the exponent; the sum drops the bits that pass 31, half a unit. Otherwise
@@ -279,6 +281,99 @@ TEST_CASE("a mean never passes the largest value of its window, even of full 31-
         CHECK(out.data[1] == -out.data[0]);
         CHECK(out.exponent == 0);
     }
+}
+
+// With s = sqrt(variance + 2^-17), x cut to units of which d is half (0 when nothing was dropped), X = x-hat:
+//   the mean is off by at most d + 2^-33, s by at most d (a deviation moves by no more than the values' root mean square
+//   does, adding 2^-17 makes it slower) and 2^-33 / 2^-8.5 (the variance is in Q32), its reciprocal by 2^-15 + 2^-26 of
+//   itself. So X is off by dX = (2 d + 2^-33) / s + |X| r with r = (d + 2^-24) / s + 2^-14, doubled for second-order
+//   terms, and by half a unit of Q12 and as much for x's offset.
+//   output: scale dX, half a unit for the aligned shift, half a unit when bits were dropped
+//   gradients: N de for the shift, N (|X| de + |E| dX) for the scale, with de half a unit of the cut error
+//   input error: G = scale / s is off by r G, T = E - mean(E) - X mean(E X), at most |E| (2 + |X|^2), by
+//   dT = 2 de + dX |E| + |X| (|X| de + |E| dX); the three rounded coefficients add half a unit of the result for each
+//   unit of E, X and 1.
+TEST_CASE("batch normalisation lies within the bound of its two cuts and its fixed-point statistics") {
+    for (const nn::image_shape& shape : {nn::image_shape{8, 7, 5}, nn::image_shape{1, 1, 3}, nn::image_shape{16, 16, 16}})
+        for (const int exponent : {-29, -22}) {
+            CAPTURE(nn::to_string(shape));
+            CAPTURE(exponent);
+            constexpr std::int64_t samples = 12;
+            pair_of_layers<nn::batch_norm> both(nn::batch_norm{}, shape);
+            nn::fixed_parameter &scale = both.layer.scale(), &shift = both.layer.shift();
+            random_sequence random({.seed = 12, .use = stream::digits});
+            scale.exponent = -15;
+            shift.exponent = -16;
+            for (std::size_t c = 0; c < scale.mantissa.size(); ++c) {
+                scale.mantissa[c] = static_cast<std::int16_t>(random.between(16000, 32767));
+                shift.mantissa[c] = static_cast<std::int16_t>(random.between(-32767, 32767));
+                both.twin.scale().value[c] = value_of(scale.mantissa[c], scale.exponent);
+                both.twin.shift().value[c] = value_of(shift.mantissa[c], shift.exponent);
+            }
+            fill(both.in, samples, shape, 27, exponent, 13);
+            fill(both.error, samples, shape, 26, -31, 14);
+            // Errors that follow the input, so that no gradient is a sum of numbers that cancel.
+            for (std::size_t i = 0; i < both.in.data.size(); ++i) both.error.data[i] += both.in.data[i] / 4 + (1 << 24);
+
+            const nn::fixed::tensor& out = both.forward();
+            const std::vector<double> output = values_of(out);
+            const int out_exponent = out.exponent;
+            const nn::fixed::tensor& in_error = both.backward();
+            const std::vector<double> twin_output = values_of(both.twin_forward().data);
+            const std::vector<double> twin_in_error = values_of(both.twin_backward().data);
+
+            const std::vector<double> x = values_of(both.in), e = values_of(both.error);
+            const std::size_t channels = scale.mantissa.size();
+            const auto n = static_cast<double>(x.size() / channels);
+            double X = 0, s = 1e300;
+            for (std::size_t c = 0; c < channels; ++c) {
+                double mean = 0, squares = 0, most = 0;
+                for (std::size_t i = c; i < x.size(); i += channels) mean += x[i] / n;
+                for (std::size_t i = c; i < x.size(); i += channels) {
+                    squares += (x[i] - mean) * (x[i] - mean) / n;
+                    most = std::max(most, std::abs(x[i] - mean));
+                }
+                const double deviation = std::sqrt(squares + std::ldexp(1.0, -17));
+                X = std::max(X, most / deviation);
+                s = std::min(s, deviation);
+            }
+            REQUIRE(X < 8);
+            const auto half_unit = [](const nn::fixed::tensor& t) {
+                return value_of(1, t.exponent + std::max(0, bit_length(t.seen.maximum) - 15) - 1);
+            };
+            const double d = half_unit(both.in), de = half_unit(both.error);
+            const double r = 2 * ((d + std::ldexp(1.0, -24)) / s + std::ldexp(1.0, -14));
+            const double dX = 2 * (2 * d + std::ldexp(1.0, -33)) / s + X * r + std::ldexp(1.0, -12);
+            const double E = largest(e), S = largest(values_of(scale.mantissa, scale.exponent)), G = S / s;
+            const double dT = 2 * de + dX * E + X * (X * de + E * dX);
+
+            check_within("output", output, twin_output, S * dX + value_of(1, out_exponent));
+            check_within("scale gradient", values_of(scale.gradient, scale.gradient_exponent),
+                         values_of(both.twin.scale().gradient), n * (X * de + E * dX));
+            check_within("shift gradient", values_of(shift.gradient, shift.gradient_exponent),
+                         values_of(both.twin.shift().gradient), n * de);
+            check_within("input error", values_of(in_error), twin_in_error,
+                         G * dT + r * G * E * (2 + X * X) + value_of(32767 + 32767 + 1, in_error.exponent - 1));
+        }
+}
+
+// A sum is rounded once an operand, half a unit of the result each; going back the error is passed on as it is.
+TEST_CASE("a residual sum lies within half a unit for each operand") {
+    const auto block = nn::residual(nn::subsample{1, 3});
+    for (const int bits : {12, 31})
+        for (const int exponent : {-29, 3}) {
+            CAPTURE(bits);
+            CAPTURE(exponent);
+            pair_of_layers<std::remove_const_t<decltype(block)>> both(block, {5, 4, 3});
+            fill(both.in, 3, both.in_shape, bits, exponent, 15);
+            fill(both.error, 3, both.out_shape, bits, exponent, 16);
+            const nn::fixed::tensor& out = both.forward();
+            check_within("output", values_of(out), values_of(both.twin_forward().data),
+                         bits == 31 ? value_of(1, out.exponent) : 0);
+            const nn::fixed::tensor& in_error = both.backward();
+            check_within("input error", values_of(in_error), values_of(both.twin_backward().data),
+                         bits == 31 ? value_of(1, in_error.exponent) : 0);
+        }
 }
 
 // exp_negative is within 2^-26 relative and half a unit of Q31 (core/elementary.hpp), and the largest power is 1. So a

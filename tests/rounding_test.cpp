@@ -47,6 +47,21 @@ TEST_CASE("rounding to nearest gives its known answers and sends ties to even") 
     CHECK(round_nearest(-5, -3) == -40);
 }
 
+TEST_CASE("rounding to nearest in 32 bits gives what the definition gives") {
+    random_sequence draw({18, 0, 0, stream::shuffle});
+    for (int dropped = 1; dropped <= 31; ++dropped) {
+        CAPTURE(dropped);
+        for (int i = 0; i < 2000; ++i) {
+            const auto x = static_cast<std::int32_t>(draw.next()) >> draw.below(31);
+            REQUIRE(drop_nearest(x, dropped) == round_nearest(x, dropped));
+            const std::int32_t tie = (x >> dropped << dropped) + (std::int32_t{1} << (dropped - 1) % 31);
+            REQUIRE(drop_nearest(tie, dropped) == round_nearest(tie, dropped));
+        }
+        for (const std::int32_t x : {INT32_MIN, INT32_MAX, -1, 0, 1})
+            REQUIRE(drop_nearest(x, dropped) == round_nearest(x, dropped));
+    }
+}
+
 TEST_CASE("clipping is symmetric") {
     CHECK(clip(127, 8) == 127);
     CHECK(clip(128, 8) == 127);

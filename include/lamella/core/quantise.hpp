@@ -198,6 +198,18 @@ inline void count_magnitudes(const std::int16_t* wide, std::int64_t n, histogram
     detail::count_all(wide, n, into, isa, threads);
 }
 
+// The largest magnitude of n wide mantissas, 0 for none.
+inline std::uint32_t largest_magnitude(const std::int32_t* wide, std::int64_t n, path isa, int threads) {
+    std::uint32_t largest = 0;
+    detail::parallel(detail::threads_worth(threads, n, detail::elements_a_thread), [&](std::int64_t id, std::int64_t count) {
+        const std::int64_t begin = n * id / count, end = n * (id + 1) / count;
+        std::uint32_t mine = 0;
+        detail::find_largest(isa, wide + begin, end - begin, mine);
+        detail::one_at_a_time([&] { largest = std::max(largest, mine); });
+    });
+    return largest;
+}
+
 // The 16 random bits of elements first_element .. of one position: what random_16 gives for each of them.
 // Throws argument_error unless first_element is a multiple of 8, where a block begins.
 inline void fill_random_16(path isa, const random_site& site, std::uint32_t position, std::uint64_t first_element,

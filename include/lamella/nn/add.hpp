@@ -39,41 +39,36 @@ LAMELLA_ALWAYS_INLINE std::int32_t aligned(std::int32_t x, const alignment& by) 
 }
 template <bool DropX, bool DropY>
 LAMELLA_ALWAYS_INLINE void add_shifted(const std::int32_t* x, alignment of_x, const std::int32_t* y, alignment of_y,
-                                       std::int32_t* LAMELLA_RESTRICT out, std::int64_t n) noexcept {
+                                       std::int32_t* out, std::int64_t n) noexcept {
     for (std::int64_t i = 0; i < n; ++i) out[i] = aligned<DropX>(x[i], of_x) + aligned<DropY>(y[i], of_y);
 }
 LAMELLA_ALWAYS_INLINE void add_aligned_body(const std::int32_t* x, alignment of_x, const std::int32_t* y,
-                                            alignment of_y, std::int32_t* LAMELLA_RESTRICT out,
-                                            std::int64_t n) noexcept {
+                                            alignment of_y, std::int32_t* out, std::int64_t n) noexcept {
     if (of_x.dropped != 0 && of_y.dropped != 0) return add_shifted<true, true>(x, of_x, y, of_y, out, n);
     if (of_x.dropped != 0) return add_shifted<true, false>(x, of_x, y, of_y, out, n);
     if (of_y.dropped != 0) return add_shifted<false, true>(x, of_x, y, of_y, out, n);
     add_shifted<false, false>(x, of_x, y, of_y, out, n);
 }
 LAMELLA_MULTIVERSION(add_aligned,
-                     (const std::int32_t* x, alignment of_x, const std::int32_t* y, alignment of_y,
-                      std::int32_t* LAMELLA_RESTRICT out, std::int64_t n),
+                     (const std::int32_t* x, alignment of_x, const std::int32_t* y, alignment of_y, std::int32_t* out,
+                      std::int64_t n),
                      (x, of_x, y, of_y, out, n))
 
 template <class T>
-LAMELLA_ALWAYS_INLINE void add_values_body(const T* x, const T* y, T* LAMELLA_RESTRICT out, std::int64_t n) noexcept {
+LAMELLA_ALWAYS_INLINE void add_values_body(const T* x, const T* y, T* out, std::int64_t n) noexcept {
     for (std::int64_t i = 0; i < n; ++i) out[i] = x[i] + y[i];
 }
-LAMELLA_MULTIVERSION_TEMPLATE(add_values, (class T), (const T* x, const T* y, T* LAMELLA_RESTRICT out, std::int64_t n),
-                              (x, y, out, n))
+LAMELLA_MULTIVERSION_TEMPLATE(add_values, (class T), (const T* x, const T* y, T* out, std::int64_t n), (x, y, out, n))
 
 // Bit lengths of the mantissas: promised and measured.
 struct promised_bits {
     int operator()(fixed::engine&, fixed::tensor& t) const noexcept { return t.bits; }
 };
 struct measured_bits {
-    int operator()(fixed::engine& e, fixed::tensor& t) const {
-        e.count(t);
-        return bit_length(t.seen.maximum);
-    }
+    int operator()(fixed::engine& e, fixed::tensor& t) const { return bit_length(e.largest(t)); }
 };
 
-// out = x + y; `bits_of` is one of the two above, and makes no difference to the twin.
+// out = x + y; out may be x. `bits_of` is one of the two above, and makes no difference to the twin.
 template <class Bits>
 void add(fixed::engine& e, fixed::tensor& x, fixed::tensor& y, fixed::tensor& out, Bits bits_of) {
     const int bits_x = bits_of(e, x), bits_y = bits_of(e, y);
@@ -86,14 +81,15 @@ void add(fixed::engine& e, fixed::tensor& x, fixed::tensor& y, fixed::tensor& ou
         top = bits_x != 0 ? top_x : top_y;
         exponent = std::max(bits_x != 0 ? x.exponent : y.exponent, top - 30);
     }
+    const alignment of_x(x.exponent, exponent), of_y(y.exponent, exponent);
     out.reshape(x.samples, x.shape);
     out.exponent = exponent;
     out.bits = bits_x == 0 && bits_y == 0 ? 0 : std::min(31, top - exponent + 1);
     const int threads = lamella::detail::threads_worth(e.threads(), x.size(), lamella::detail::elements_a_thread);
     lamella::detail::parallel(threads, [&](std::int64_t id, std::int64_t count) {
         const std::int64_t begin = x.size() * id / count, end = x.size() * (id + 1) / count;
-        add_aligned(e.isa(), x.data.data() + begin, {x.exponent, exponent}, y.data.data() + begin,
-                    {y.exponent, exponent}, out.data.data() + begin, end - begin);
+        add_aligned(e.isa(), x.data.data() + begin, of_x, y.data.data() + begin, of_y, out.data.data() + begin,
+                    end - begin);
     });
 }
 template <class Engine, class Tensor, class Bits>

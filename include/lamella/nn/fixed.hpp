@@ -90,8 +90,8 @@ struct fixed {
         buffer<std::int32_t> data;
         int exponent = 0;
         int bits = 31;         // no mantissa is longer, whatever the batch
-        histogram seen;        // of the mantissas, when `counted`
-        bool counted = false;
+        histogram seen;        // of the mantissas, when `counted`; its maximum alone, when `measured`
+        bool counted = false, measured = false;
         bool gated = false;    // values: one that is not positive passes no error back (it comes from a ReLU);
                                // errors: those that a ReLU stops are zero already
 
@@ -100,9 +100,10 @@ struct fixed {
             samples = count;
             shape = s;
             data.resize(static_cast<std::size_t>(size()));
-            counted = false;
+            changed();
             gated = false;
         }
+        void changed() noexcept { counted = measured = false; }
     };
 
     // Run-time choices of a run; none but `kernels` and `threads` in it may change during a run.
@@ -135,7 +136,13 @@ struct fixed {
             if (t.counted) return;
             t.seen = histogram{};
             count_magnitudes(t.data.data(), t.size(), t.seen, isa(), threads());
-            t.counted = true;
+            t.counted = t.measured = true;
+        }
+        // The largest magnitude of t's mantissas.
+        std::uint32_t largest(tensor& t) {
+            if (!t.measured) t.seen.maximum = largest_magnitude(t.data.data(), t.size(), isa(), threads());
+            t.measured = true;
+            return t.seen.maximum;
         }
         // Events tell of training alone: evaluating must leave controllers and run totals as they are.
         bool observed() const noexcept { return training && (!observers.empty() || controller->wants_events()); }

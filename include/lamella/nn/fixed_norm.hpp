@@ -60,17 +60,16 @@ class fixed::normaliser {
         out.reshape(in.samples, in.shape);
         out.exponent = to.exponent;
         out.bits = to.bits;
-        parts(e, in.size(), [&](std::int64_t begin, std::int64_t n) {
+        parts(e, in.size(), [&](std::int64_t begin, std::int64_t n, std::int64_t) {
             detail::normalise(e.isa(), normal_.data() + begin, n, lanes_, dropped, out.data.data() + begin);
         });
     }
 
     // Leaves the sums over the batch in the parameters' gradients; fills in_error unless it is null.
     void backward(engine& e, tensor& error, fixed_parameter& scale, fixed_parameter& shift, tensor* in_error) {
-        e.count(error);
-        const int dropped = bits_to_cut(error.seen.maximum);
-        cut(e, error, dropped, error_);
-        sum(e, error_, normal_, shift.gradient, scale.gradient);
+        const int dropped = bits_to_cut(e.largest(error));
+        error_.resize(error.data.size());
+        sum(e, error, dropped, error_, normal_, shift.gradient, scale.gradient);
         shift.gradient_exponent = error.exponent + dropped;
         scale.gradient_exponent = shift.gradient_exponent - detail::normal_fraction;
         if (in_error == nullptr) return;
@@ -78,7 +77,7 @@ class fixed::normaliser {
         in_error->reshape(error.samples, error.shape);
         in_error->exponent = shift.gradient_exponent + choose_coefficients(scale, shift);
         in_error->bits = 31;
-        parts(e, error.size(), [&](std::int64_t begin, std::int64_t n) {
+        parts(e, error.size(), [&](std::int64_t begin, std::int64_t n, std::int64_t) {
             detail::normalised_error(e.isa(), error_.data() + begin, normal_.data() + begin, n, lanes_,
                                      in_error->data.data() + begin);
         });
@@ -99,19 +98,19 @@ class fixed::normaliser {
     static int bits_to_cut(std::uint32_t maximum) noexcept {
         return maximum == 0 ? 0 : lamella::detail::no_overflow_bits(maximum, detail::normal_width);
     }
-    static void cut(const engine& e, const tensor& wide, int dropped, buffer<std::int16_t>& to) {
-        to.resize(static_cast<std::size_t>(wide.size()));
-        quantise(quantise_job{wide.data.data(),
-                              wide.samples,
-                              wide.shape.size(),
+    static void cut(const engine& e, const tensor& wide, int dropped, std::int64_t begin, std::int64_t n,
+                    std::int16_t* to) {
+        quantise(quantise_job{wide.data.data() + begin,
+                              1,
+                              n,
                               std::clamp(dropped, -31, 48),
                               detail::normal_width,
                               rounding::nearest,
                               {},
                               0},
-                 to.data(), e.isa(), e.threads());
+                 to + begin, e.isa(), 1);
     }
-    // Calls run(begin, n) for parts of whole rows of lanes, each part on a thread.
+    // Calls run(begin, n, id) for parts of whole rows of lanes, each on thread id.
     template <class Run>
     void parts(const engine& e, std::int64_t size, Run&& run) const {
         const std::int64_t rows = (size + lanes_.run - 1) / lanes_.run;
@@ -119,22 +118,26 @@ class fixed::normaliser {
         lamella::detail::parallel(threads, [&](std::int64_t id, std::int64_t count) {
             const std::int64_t begin = rows * id / count * lanes_.run;
             const std::int64_t end = std::min(size, rows * (id + 1) / count * lanes_.run);
-            run(begin, end - begin);
+            run(begin, end - begin, id);
         });
     }
-    // Sums of x and of x y over each channel.
-    void sum(const engine& e, const buffer<std::int16_t>& x, const buffer<std::int16_t>& y, buffer<std::int64_t>& first,
-             buffer<std::int64_t>& second) {
+    // Cuts a wide tensor into x, and sums x and x y over each channel. y may be x.
+    void sum(const engine& e, const tensor& wide, int dropped, buffer<std::int16_t>& x, const buffer<std::int16_t>& y,
+             buffer<std::int64_t>& first, buffer<std::int64_t>& second) {
         const auto run = static_cast<std::size_t>(lanes_.run);
         partial_.resize(2 * run * static_cast<std::size_t>(e.threads()));
         partial_.fill_zero();
         first.fill_zero();
         second.fill_zero();
-        std::size_t taken = 0;
-        parts(e, static_cast<std::int64_t>(x.size()), [&](std::int64_t begin, std::int64_t n) {
-            std::int64_t* mine = nullptr;
-            lamella::detail::one_at_a_time([&] { mine = partial_.data() + 2 * run * taken++; });
-            detail::lane_sums(e.isa(), x.data() + begin, y.data() + begin, n, lanes_.run, mine, mine + run);
+        parts(e, wide.size(), [&](std::int64_t begin, std::int64_t n, std::int64_t id) {
+            std::int64_t* const mine = partial_.data() + 2 * static_cast<std::int64_t>(run) * id;
+            const std::int64_t chunk =
+                std::max<std::int64_t>(1, 8192 / lanes_.run) * lanes_.run;  // stays in the L1 cache
+            for (std::int64_t from = begin; from < begin + n; from += chunk) {
+                const std::int64_t count = std::min(chunk, begin + n - from);
+                cut(e, wide, dropped, from, count, x.data());
+                detail::lane_sums(e.isa(), x.data() + from, y.data() + from, count, lanes_.run, mine, mine + run);
+            }
             lamella::detail::one_at_a_time([&] {
                 for (std::size_t i = 0; i < run; ++i) {
                     first[i % channels_] += mine[i];
@@ -156,11 +159,10 @@ class fixed::normaliser {
         elements_ = in.samples * in.shape.height * in.shape.width;
         if (elements_ > std::int64_t{1} << 30)
             throw argument_error("batch_norm elements a channel", "at most 2^30", std::to_string(elements_));
-        e.count(in);
-        const int dropped = bits_to_cut(in.seen.maximum);
+        const int dropped = bits_to_cut(e.largest(in));
         exponent_ = in.exponent + dropped;
-        cut(e, in, dropped, normal_);
-        sum(e, normal_, normal_, first_, second_);
+        normal_.resize(in.data.size());
+        sum(e, in, dropped, normal_, normal_, first_, second_);
         for (std::size_t c = 0; c < channels_; ++c) {
             using lamella::detail::quotient_nearest;
             const std::int64_t n = elements_, most = detail::largest_statistic;
@@ -186,7 +188,10 @@ class fixed::normaliser {
         for (std::size_t c = 0; c < channels_; ++c)
             largest = std::max(largest, detail::reach_of(running_mean_[c], running_variance_[c]));
         exponent_ = bit_length(largest) - (detail::normal_width - 1) - detail::statistic_fraction;
-        cut(e, in, exponent_ - in.exponent, normal_);
+        normal_.resize(in.data.size());
+        parts(e, in.size(), [&](std::int64_t begin, std::int64_t n, std::int64_t) {
+            cut(e, in, exponent_ - in.exponent, begin, n, normal_.data());
+        });
         for (std::size_t c = 0; c < channels_; ++c) set_normal(c, running_mean_[c], running_variance_[c]);
     }
 

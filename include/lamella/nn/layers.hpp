@@ -8,8 +8,9 @@
 //   A::tensor* backward(A::engine&, A::tensor& error, bool wanted)     error of its input; null unless wanted
 //   void parameters(visit)                                             calls visit(A::parameter&)
 //   void halve(); void visit(state_visitor&)                           running statistics; state
-//   static constexpr bool in_place                                     whether it changes or hands on the tensors that it
-//                                                                      is given; true when absent
+//   static constexpr bool in_place                                     false: it leaves the tensors that it is given as
+//                                                                      they are, and has no more use for those that it
+//                                                                      returned; true when absent
 //
 // To add a layer, write such a pair; nothing else knows the list.
 #pragma once
@@ -189,7 +190,7 @@ struct relu {
         typename A::tensor& forward(typename A::engine& e, typename A::tensor& in) {
             detail::rectify(e.isa(), in.data.data(), in.size());
             in.gated = true;
-            forget_count(in);
+            in.changed();
             out_ = &in;
             return in;
         }
@@ -197,14 +198,11 @@ struct relu {
             if (!wanted) return nullptr;
             if (error.gated) return &error;
             detail::gate(e.isa(), out_->data.data(), error.data.data(), error.size());
-            forget_count(error);
+            error.changed();
             return &error;
         }
 
       private:
-        static void forget_count(typename A::tensor& t) {
-            if constexpr (requires { t.counted; }) t.counted = false;
-        }
         typename A::tensor* out_ = nullptr;
     };
 };

@@ -152,17 +152,40 @@ LAMELLA_MULTIVERSION(normalised_error,
                       std::int32_t* out),
                      (error, normal, n, lanes, out))
 
+// Four x and their products with y, summed in 32 bits, products in halves.
+struct short_sums {
+    std::int32_t sum = 0, low = 0, high = 0;
+
+    LAMELLA_ALWAYS_INLINE void add(std::int32_t x, std::int32_t y) noexcept {
+        sum += x;
+        low += x * y & 0xFFFF;
+        high += x * y >> 16;
+    }
+    LAMELLA_ALWAYS_INLINE std::int64_t products() const noexcept { return std::int64_t{high} * 65536 + low; }
+};
+
 // Adds x to `first` and x y to `second`, `run` lanes of each.
 LAMELLA_ALWAYS_INLINE void lane_sums_body(const std::int16_t* x, const std::int16_t* y, std::int64_t n,
                                           std::int64_t run, std::int64_t* LAMELLA_RESTRICT first,
                                           std::int64_t* LAMELLA_RESTRICT second) noexcept {
-    for (std::int64_t begin = 0; begin < n; begin += run) {
+    std::int64_t begin = 0;
+    for (; begin + 4 * run <= n; begin += 4 * run) {
+        const std::int16_t *a = x + begin, *b = y + begin;
+        for (std::int64_t i = 0; i < run; ++i) {
+            short_sums four;
+            four.add(a[i], b[i]);
+            four.add(a[i + run], b[i + run]);
+            four.add(a[i + 2 * run], b[i + 2 * run]);
+            four.add(a[i + 3 * run], b[i + 3 * run]);
+            first[i] += four.sum;
+            second[i] += four.products();
+        }
+    }
+    for (; begin < n; begin += run) {
         const std::int64_t count = std::min(run, n - begin);
-        const std::int16_t* a = x + begin;
-        const std::int16_t* b = y + begin;
         for (std::int64_t i = 0; i < count; ++i) {
-            first[i] += a[i];
-            second[i] += a[i] * b[i];
+            first[i] += x[begin + i];
+            second[i] += x[begin + i] * y[begin + i];
         }
     }
 }

@@ -210,11 +210,11 @@ class max_pool2d::layer : public detail::stateless {
     // The error's magnitudes are those of the pooled error, and zeros elsewhere.
     void count_routed(typename A::engine& e, tensor& error) {
         if constexpr (requires { error.counted; }) {
-            error.counted = false;
+            error.changed();
             e.count(error);
             in_error_.seen = error.seen;
             in_error_.seen.zeros += static_cast<std::uint64_t>(in_error_.size() - error.size());
-            in_error_.counted = true;
+            in_error_.counted = in_error_.measured = true;
         } else {
             (void)e;
         }

@@ -83,6 +83,7 @@ struct real {
             data.resize(static_cast<std::size_t>(size()));
             gated = false;
         }
+        void changed() noexcept {}
     };
 
     struct settings {

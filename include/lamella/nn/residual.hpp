@@ -174,16 +174,18 @@ class residual_block<Main, Shortcut>::layer {
     }
     tensor& forward(typename A::engine& e, tensor& in) {
         tensor& x = main_.forward(e, in);
-        detail::add(e, x, shortcut_.forward(e, in), out_, detail::promised_bits{});
-        return out_;
+        tensor& sum = overwrites ? x : out_;
+        detail::add(e, x, shortcut_.forward(e, in), sum, detail::promised_bits{});
+        return sum;
     }
     // Both paths get the error.
     tensor* backward(typename A::engine& e, tensor& error, bool wanted) {
         tensor* x = main_.backward(e, error, wanted);
         tensor* y = shortcut_.backward(e, error, wanted);
         if (!wanted) return nullptr;
-        detail::add(e, *x, *y, in_error_, detail::measured_bits{});
-        return &in_error_;
+        tensor& sum = overwrites ? *x : in_error_;
+        detail::add(e, *x, *y, sum, detail::measured_bits{});
+        return &sum;
     }
     template <class Visit>
     void parameters(Visit&& visit) {
@@ -204,6 +206,9 @@ class residual_block<Main, Shortcut>::layer {
     }
 
   private:
+    // The sum takes the place of the main path's tensor when that path has no more use for it.
+    static constexpr bool overwrites = !detail::works_in_place<typename Main::template layer<A>>;
+
     detail::residual_path<A, Main> main_;
     detail::residual_path<A, Shortcut> shortcut_;
     tensor out_, in_error_;
