@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <lamella/core/sha256.hpp>
+#include <lamella/data/coloured_digits.hpp>
 #include <lamella/data/digits.hpp>
 #include <limits>
 #include <span>
@@ -14,6 +15,7 @@
 namespace {
 
 using lamella::data::dataset;
+using lamella::data::generated_coloured_digits;
 using lamella::data::generated_digits;
 
 std::string hash_of(const dataset& set) {
@@ -26,6 +28,7 @@ std::string hash_of(const dataset& set) {
 // Softmax regression on pixel / 256 by stochastic gradient descent.
 class linear_classifier {
   public:
+    explicit linear_classifier(const dataset& set) : weights_(set.image_size() + 1) {}
     void train(const dataset& set, std::uint32_t epochs) {
         for (std::uint32_t epoch = 0; epoch < epochs; ++epoch) {
             const double rate = 0.05 / (1 + epoch);
@@ -65,7 +68,7 @@ class linear_classifier {
         });
         return scores;
     }
-    std::vector<std::array<double, 10>> weights_ = std::vector<std::array<double, 10>>(785);
+    std::vector<std::array<double, 10>> weights_;
 };
 
 }  // namespace
@@ -74,21 +77,25 @@ TEST_CASE("generated digits are the same bytes on every machine") {
     CHECK(hash_of(generated_digits(1, 0, 500)) == "605c587519ef27704871ff552cd7a570cf29a999996ecd0909cb709bfbea2c2e");
     CHECK(hash_of(generated_digits(0x123456789abcdef0u, 4'000'000'000u, 100)) ==
           "4506da21ae695a0a2be738b48895c1fc5f0725b3d03794e410df6b3342fcc634");
+    CHECK(hash_of(generated_coloured_digits(1, 0, 200)) ==
+          "b05ae7c8eb26a882daa853a189f93b7e958a1cf816bca7ff3350e65699b9fde5");
 }
 
 TEST_CASE("a sample depends on the seed and its index alone") {
-    const dataset whole = generated_digits(5, 100, 40);
-    for (std::uint32_t first : {100u, 117u, 139u}) {
-        const dataset part = generated_digits(5, first, 140 - first);
-        for (std::size_t i = 0; i < part.size(); ++i) {
-            CAPTURE(first + i);
-            REQUIRE(std::ranges::equal(part.image(i), whole.image(first - 100 + i)));
-            REQUIRE(part.labels(i) == whole.labels(first - 100 + i));
+    for (const auto& draw : {generated_digits, generated_coloured_digits}) {
+        const dataset whole = draw(5, 100, 40);
+        for (std::uint32_t first : {100u, 117u, 139u}) {
+            const dataset part = draw(5, first, 140 - first);
+            for (std::size_t i = 0; i < part.size(); ++i) {
+                CAPTURE(first + i);
+                REQUIRE(std::ranges::equal(part.image(i), whole.image(first - 100 + i)));
+                REQUIRE(part.labels(i) == whole.labels(first - 100 + i));
+            }
         }
+        const dataset other = draw(6, 100, 40);
+        for (std::size_t i = 0; i < 40; ++i) CHECK(!std::ranges::equal(other.image(i), whole.image(i)));
+        for (std::size_t i = 1; i < 40; ++i) CHECK(!std::ranges::equal(whole.image(0), whole.image(i)));
     }
-    const dataset other = generated_digits(6, 100, 40);
-    for (std::size_t i = 0; i < 40; ++i) CHECK(!std::ranges::equal(other.image(i), whole.image(i)));
-    for (std::size_t i = 1; i < 40; ++i) CHECK(!std::ranges::equal(whole.image(0), whole.image(i)));
 }
 
 TEST_CASE("a digit is ink on a background that is exactly zero") {
@@ -121,7 +128,7 @@ TEST_CASE("a digit is ink on a background that is exactly zero") {
 
 TEST_CASE("a linear classifier learns generated digits, but does not solve them") {
     const dataset train = generated_digits(1, 0, 6000), test = generated_digits(1, 6000, 1500);
-    linear_classifier classifier;
+    linear_classifier classifier(train);
     classifier.train(train, 5);
     const double accuracy = classifier.accuracy(test);
     MESSAGE("linear accuracy " << accuracy);
@@ -129,11 +136,39 @@ TEST_CASE("a linear classifier learns generated digits, but does not solve them"
     CHECK(accuracy < 0.92);
 }
 
+TEST_CASE("coloured digits are of all classes, and neither colour nor any one pixel tells which") {
+    const dataset train = generated_coloured_digits(1, 0, 4000), test = generated_coloured_digits(1, 4000, 2000);
+    CHECK(train.height() == 32);
+    CHECK(train.width() == 32);
+    CHECK(train.channels() == 3);
+    CHECK(train.classes == 10);
+    CHECK(train.exponent == -8);
+    CHECK_NOTHROW(lamella::data::require_valid(train));
+    std::array<int, 10> of_class{};
+    for (const std::uint8_t label : train.labels) ++of_class[label];
+    for (const int count : of_class) {
+        CHECK(count > 400 - 95);  // five standard deviations
+        CHECK(count < 400 + 95);
+    }
+    linear_classifier classifier(train);
+    classifier.train(train, 3);
+    const double accuracy = classifier.accuracy(test);
+    MESSAGE("linear accuracy " << accuracy);
+    CHECK(accuracy < 0.25);
+}
+
+TEST_CASE("a coloured digit is the digit of its index") {
+    const dataset coloured = generated_coloured_digits(3, 50, 200), plain = generated_digits(3, 50, 200);
+    CHECK(coloured.labels == plain.labels);
+}
+
 TEST_CASE("ranges past the last index and canvases of another size are refused") {
     constexpr std::uint32_t last = std::numeric_limits<std::uint32_t>::max();
     CHECK(generated_digits(1, last, 1).size() == 1);
     CHECK(generated_digits(1, 7, 0).size() == 0);
     CHECK_THROWS_AS(generated_digits(1, last, 2), lamella::argument_error);
+    CHECK_THROWS_AS(generated_coloured_digits(1, last, 2), lamella::argument_error);
     std::vector<std::uint8_t> small(783);
     CHECK_THROWS_AS(lamella::data::draw_digit(1, 0, small), lamella::argument_error);
+    CHECK_THROWS_AS(lamella::data::draw_coloured_digit(1, 0, small), lamella::argument_error);
 }

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "gzip.hpp"
 #include "scratch.hpp"
 
 #ifndef LAMELLA_SOURCE_DIR
@@ -21,8 +22,6 @@
 namespace {
 
 namespace fs = std::filesystem;
-using bytes = std::vector<std::uint8_t>;
-
 bytes numbers(std::initializer_list<std::uint32_t> values) {
     bytes out;
     for (const std::uint32_t v : values)
@@ -46,23 +45,6 @@ std::string idx_error(const bytes& images, const bytes& labels, int classes = 10
     const std::size_t at = text.find(directory / "");  // the second path in "one a picture of ..." stays
     return at == 0 ? text.substr((directory / "").size()) : text;
 }
-
-#if LAMELLA_ZLIB
-bytes gzip(const bytes& content) {
-    z_stream stream{};
-    REQUIRE(deflateInit2(&stream, 6, Z_DEFLATED, 31, 8, Z_DEFAULT_STRATEGY) == Z_OK);
-    bytes packed(deflateBound(&stream, static_cast<uLong>(content.size())) + 64);
-    bytes source = content;
-    stream.next_in = source.data();
-    stream.avail_in = static_cast<uInt>(source.size());
-    stream.next_out = packed.data();
-    stream.avail_out = static_cast<uInt>(packed.size());
-    REQUIRE(deflate(&stream, Z_FINISH) == Z_STREAM_END);
-    packed.resize(packed.size() - stream.avail_out);
-    deflateEnd(&stream);
-    return packed;
-}
-#endif
 
 }  // namespace
 

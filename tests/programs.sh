@@ -1,8 +1,10 @@
 #!/bin/sh
-# tests/programs.sh MNIST: what the example program promises at its edges: a clear error on standard error and a status
-# that is not zero for wrong options and files, one JSON object as the last line, and resumed runs with the same bits.
+# tests/programs.sh MNIST CIFAR10: what the example programs promise at their edges: a clear error on standard error and
+# a status that is not zero for wrong options and files, one JSON object as the last line, and resumed runs with the same
+# bits.
 set -eu
-mnist=$1
+program=$1
+cifar10=$2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 passed=0
@@ -16,7 +18,7 @@ refuses() {
     what=$1
     pattern=$2
     shift 2
-    if "$mnist" "$@" >"$work/out" 2>"$work/err"; then bad "$what: status 0"
+    if "$program" "$@" >"$work/out" 2>"$work/err"; then bad "$what: status 0"
     elif [ $? -ge 126 ]; then bad "$what: crashed"
     elif ! grep -qE -- "$pattern" "$work/err" "$work/out"; then bad "$what: message without '$pattern'"
     elif grep -q '^{' "$work/out"; then bad "$what: printed a result"
@@ -25,7 +27,7 @@ refuses() {
 small="--data generated --images 320 --batch 32 --epochs 2"
 export LAMELLA_THREADS=1
 # hash OPTION...: the weight hash of a run.
-hash() { "$mnist" $small --json "$@" 2>"$work/err" | tee "$work/out" | tail -n 1 | sed -n 's/.*"weights_sha256":"\([0-9a-f]*\)".*/\1/p'; }
+hash() { "$program" $small --json "$@" 2>"$work/err" | tee "$work/out" | tail -n 1 | sed -n 's/.*"weights_sha256":"\([0-9a-f]*\)".*/\1/p'; }
 equal() { if [ -n "$2" ] && [ "$2" = "$3" ]; then ok; else bad "$1: $2 and $3"; fi; }
 differ() { if [ -n "$2" ] && [ "$2" != "$3" ]; then ok; else bad "$1: $2 and $3"; fi; }
 
@@ -93,6 +95,22 @@ refuses "resume with another encoding" "encoding" $small --encoding signed-slice
 head -c 1000 "$work/at3" >"$work/cut"
 refuses "truncated checkpoint" "cut" $small --resume "$work/cut"
 equal "evaluated checkpoint" "$whole" "$(hash --eval "$work/end")"
+
+program=$cifar10
+refuses "unknown model of cifar10" "model" --model lenet5 --data generated
+refuses "missing CIFAR-10" "no-such-folder/data_batch_1.bin" --data "$work/no-such-folder"
+for file in data_batch_1 data_batch_2 data_batch_3 data_batch_4 data_batch_5 test_batch; do
+    echo "not a batch" >"$work/junk/$file.bin"
+done
+refuses "CIFAR-10 batch of another size" "data_batch_1.bin: size: expected 30730000 bytes.*found 12 bytes" --data "$work/junk"
+whole=$(hash)
+equal "cifar10 on two threads" "$whole" "$(hash --threads 2)"
+hash --augment --stop-after 13 --checkpoint "$work/augmented" >/dev/null
+augmented=$(hash --augment)
+differ "augmented" "$whole" "$augmented"
+equal "augmented and resumed" "$augmented" "$(hash --augment --resume "$work/augmented")"
+refuses "resume without augmentation" "augmentation" $small --resume "$work/augmented"
+differ "float32 twin" "$whole" "$(hash --arithmetic float32)"
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

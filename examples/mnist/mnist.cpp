@@ -2,9 +2,6 @@
 //
 //   examples/run.sh mnist                          generated digits, or MNIST when LAMELLA_DATA names a folder with it
 //   examples/run.sh mnist --data DIR --json        MNIST from a folder with the IDX files, raw or .gz
-#include <cstdio>
-#include <exception>
-
 #include "mnist.hpp"
 
 int main(int argc, char** argv) {
@@ -12,16 +9,11 @@ int main(int argc, char** argv) {
                  "integer arithmetic, or the float32 twin of the same network."};
     example::options o;
     example::declare(app, o, {"lenet5", "mlp"});
-    CLI11_PARSE(app, argc, argv);
-    try {
+    return example::main_of(app, argc, argv, "mnist", [&] {
         const example::sets sets = example::load_mnist(o);
         if (o.model == "lenet5")
             example::run(example::lenet5, o, sets);
         else
             example::run(example::mlp, o, sets);
-    } catch (const std::exception& failure) {
-        std::fprintf(stderr, "mnist: %s\n", failure.what());
-        return 1;
-    }
-    return 0;
+    });
 }

@@ -26,10 +26,10 @@ struct options {
     int threads = 0;
     std::string path = "auto", execution = "fused";
     std::string log, trace, checkpoint, resume, eval;
-    bool json = false;
+    bool json = false, augment = false;
 };
 
-// `models`: names that --model takes. `data_folder`: the folder of this data set under LAMELLA_DATA.
+// `models`: names that --model takes.
 inline void declare(CLI::App& app, options& o, const std::vector<std::string>& models) {
     o.model = models.front();
     const auto choice = [](std::vector<std::string> names) { return CLI::IsMember(std::move(names)); };

@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <exception>
+#include <filesystem>
 #include <lamella/io/checkpoint.hpp>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -20,6 +22,30 @@ struct sets {
     lamella::data::dataset train, test;
     std::optional<lamella::data::dataset> valid;
 };
+
+// The set called `name`, which read(folder) takes from --data, from LAMELLA_DATA/name or from shared/data/name beside the
+// sources; otherwise what generated() gives. Cut to --images, with --valid of them kept back.
+template <class Read, class Generated>
+sets load_sets(const options& o, const std::string& name, Read&& read, Generated&& generated) {
+    using namespace lamella;
+    std::string folder = o.data;
+    if (folder.empty()) {
+        const std::string given = environment("LAMELLA_DATA");
+        const std::string root = given.empty() ? LAMELLA_SOURCE_DIR "/../shared/data" : given;
+        if (std::filesystem::is_directory(root + "/" + name)) folder = root + "/" + name;
+    }
+    if (folder.empty())
+        std::fprintf(stderr, "no --data and no LAMELLA_DATA with %s: training on generated digits\n", name.c_str());
+    data::train_and_test read_in = folder.empty() || folder == "generated" ? generated() : read(folder);
+    sets loaded{std::move(read_in.train), std::move(read_in.test), std::nullopt};
+    if (o.images != 0) loaded.train = data::take(loaded.train, 0, o.images);
+    if (o.valid != 0) {
+        auto parts = data::split(loaded.train, o.valid);
+        loaded.train = std::move(parts.train);
+        loaded.valid = std::move(parts.valid);
+    }
+    return loaded;
+}
 
 inline lamella::optim::optimizer make_optimizer(const options& o) {
     lamella::optim::optimizer_settings s;
@@ -46,6 +72,7 @@ inline lamella::io::metadata identity(const options& o, const std::string& model
             {"schedule", o.schedule},
             {"encoding", o.encoding},
             {"precision", precision},
+            {"augmentation", o.augment ? "crop and flip" : "none"},
             {"radix", o.radix + " allowance " + o.allowance + " " + o.rounding}};
 }
 
@@ -105,6 +132,7 @@ json train(Network& net, const options& o, const sets& data) {
     settings.epochs = o.epochs;
     settings.batch = o.batch;
     settings.first_step = next_step;
+    if (o.augment) settings.augment = {.padding = 4, .flip = true};
     if (o.stop_after != 0) settings.last_step = o.stop_after - 1;
     train::progress progress(isatty(STDERR_FILENO) != 0);
     std::optional<train::json_lines> log;
@@ -202,6 +230,19 @@ json train(Network& net, const options& o, const sets& data) {
     std::printf("weights    sha256 %s\n", result["weights_sha256"].template get<std::string>().c_str());
     if (o.json) std::printf("%s\n", result.dump().c_str());
     return result;
+}
+
+// What a program's main does once its options are declared: parses them, then body(); errors go to standard error.
+template <class Body>
+int main_of(CLI::App& app, int argc, char** argv, const char* name, Body&& body) {
+    CLI11_PARSE(app, argc, argv);
+    try {
+        body();
+    } catch (const std::exception& failure) {
+        std::fprintf(stderr, "%s: %s\n", name, failure.what());
+        return 1;
+    }
+    return 0;
 }
 
 // Builds the network in the arithmetic asked for and trains it.

@@ -48,6 +48,10 @@ struct basic_dataset {
 };
 using dataset = basic_dataset<std::uint8_t>;
 
+struct train_and_test {
+    dataset train, test;
+};
+
 // A set of the given shape whose content is still undefined.
 template <class Pixel = std::uint8_t>
 basic_dataset<Pixel> make_dataset(std::size_t samples, std::size_t height, std::size_t width, std::size_t channels,

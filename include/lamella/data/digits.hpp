@@ -243,15 +243,27 @@ inline std::uint8_t draw_digit(std::uint64_t seed, std::uint32_t index, std::spa
     return static_cast<std::uint8_t>(label);
 }
 
+namespace detail {
+
+// Samples first .. first + count - 1 of a series that `draw(index, pixels)` draws, giving the label, 0..9.
+template <class Draw>
+dataset drawn_series(std::uint32_t first, std::uint32_t count, std::size_t side, std::size_t channels,
+                     const std::string& name, Draw&& draw) {
+    if (std::uint64_t{first} + count > std::uint64_t{1} << 32)
+        throw argument_error("generated " + name, "samples 0..2^32 - 1",
+                             std::to_string(count) + " from " + std::to_string(first));
+    dataset set = make_dataset(count, side, side, channels, 10, name);
+    for (std::uint32_t i = 0; i < count; ++i) set.labels(i) = draw(first + i, set.image(i));
+    return set;
+}
+
+}  // namespace detail
+
 // Samples first .. first + count - 1 of the series `seed`, as count x 28 x 28 x 1 with labels 0..9. Another range of
 // the same series is a test set. Throws argument_error past sample 2^32 - 1.
 inline dataset generated_digits(std::uint64_t seed, std::uint32_t first, std::uint32_t count) {
-    if (std::uint64_t{first} + count > std::uint64_t{1} << 32)
-        throw argument_error("generated digits", "samples 0..2^32 - 1",
-                             std::to_string(count) + " from " + std::to_string(first));
-    dataset set = make_dataset(count, digit_side, digit_side, 1, 10, "digits");
-    for (std::uint32_t i = 0; i < count; ++i) set.labels(i) = draw_digit(seed, first + i, set.image(i));
-    return set;
+    return detail::drawn_series(first, count, digit_side, 1, "digits",
+                                [seed](std::uint32_t index, auto image) { return draw_digit(seed, index, image); });
 }
 
 }  // namespace lamella::data

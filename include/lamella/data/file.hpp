@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <new>
 #include <span>
@@ -188,6 +189,14 @@ class file_reader {
     bool ended_ = false;
 #endif
 };
+
+// The file of this name, or the one with .gz after it where that alone is there. Throws file_error when neither is.
+inline std::string raw_or_packed(const std::string& path) {
+    std::error_code ignored;
+    for (const std::string& candidate : {path, path + ".gz"})
+        if (std::filesystem::exists(candidate, ignored)) return candidate;
+    throw file_error(path, "file", "this file, raw or .gz (examples/get-data.sh fetches it)", "neither");
+}
 
 // The whole content of a raw or .gz file of at most `largest` bytes of content. Throws file_error when there is more.
 inline std::vector<std::uint8_t> read_file(const std::string& path, std::size_t largest) {

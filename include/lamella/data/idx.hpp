@@ -13,7 +13,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
 #include "dataset.hpp"
@@ -91,19 +90,11 @@ inline dataset read_idx(const std::string& images_path, const std::string& label
     return set;
 }
 
-struct train_and_test {
-    dataset train, test;
-};
-
 // The four MNIST files of a directory under their usual names, each raw or .gz (raw wins where both are there).
 // Throws file_error, also for images that are not 28 x 28 or counts that differ from 60 000 and 10 000.
 inline train_and_test read_mnist(const std::string& directory) {
     const auto found = [&](const std::string& name) {
-        const std::string raw = (std::filesystem::path(directory) / name).string();
-        std::error_code ignored;
-        for (const std::string& candidate : {raw, raw + ".gz"})
-            if (std::filesystem::exists(candidate, ignored)) return candidate;
-        throw file_error(raw, "file", "this file, raw or .gz (examples/get-data.sh fetches it)", "neither");
+        return raw_or_packed((std::filesystem::path(directory) / name).string());
     };
     const auto read = [&](const std::string& prefix, std::size_t count) {
         const std::string images = found(prefix + "-images-idx3-ubyte");

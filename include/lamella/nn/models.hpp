@@ -1,5 +1,4 @@
-// Networks that examples, benchmarks and studies share, as blueprints: `make_network<A>(cnn3(), shape, ...)` builds
-// one.
+// Networks that examples and studies share, as blueprints: `make_network<A>(cnn3(), shape, ...)` makes one.
 #pragma once
 
 #include <cstdint>

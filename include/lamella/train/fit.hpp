@@ -13,10 +13,12 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "../data/augment.hpp"
 #include "../data/dataset.hpp"
 #include "../optim/optimizer.hpp"
 #include "evaluate.hpp"
@@ -28,6 +30,7 @@ struct fit_settings {
     std::uint32_t batch = 64;      // samples; the last batch of an epoch may be smaller
     std::uint64_t first_step = 0;  // of the whole run; a resumed run continues here
     std::uint64_t last_step = ~std::uint64_t{0};  // steps past this one are not run (the schedule still spans all epochs)
+    data::augmentation augment{};                 // of training images; none unless set
 };
 
 struct run_info {
@@ -92,9 +95,10 @@ bool call_epoch(Callback& callback, const Info& info) {
 
 }  // namespace detail
 
-// Trains `net` on `set`. The order of samples in an epoch depends on the network's seed and the epoch alone. Throws
-// argument_error, before anything happens, for an empty set, a batch of 0, images of another shape, more classes than
-// the network has outputs, or a first step past the end of the run.
+// Trains `net` on `set`. The order of samples in an epoch depends on the network's seed and the epoch alone, their
+// augmentation on the seed, the step and the place in its batch. Throws argument_error, before anything happens, for an
+// empty set, a batch of 0, images of another shape, more classes than the network has outputs, a first step past the end
+// of the run, or padding that is not smaller than an image.
 template <class Network, class Pixel, detail::callback... Callbacks>
 fit_result fit(Network& net, optim::optimizer& optimizer, const data::basic_dataset<Pixel>& set, const fit_settings& settings,
                Callbacks&... callbacks) {
@@ -113,6 +117,9 @@ fit_result fit(Network& net, optim::optimizer& optimizer, const data::basic_data
                              std::to_string(set.classes));
     if (settings.first_step > run.total_steps())
         throw argument_error("first step", "0.." + std::to_string(run.total_steps()), std::to_string(settings.first_step));
+    std::optional<data::augmenter<Pixel>> augmenter;
+    if (settings.augment.any())
+        augmenter.emplace(set, settings.augment, engine.seed, std::min<std::uint64_t>(settings.batch, samples));
     [[maybe_unused]] const auto start = [&](auto& callback) {
         if constexpr (requires { callback.on_start(run); }) callback.on_start(run);
     };
@@ -143,7 +150,12 @@ fit_result fit(Network& net, optim::optimizer& optimizer, const data::basic_data
                 first, std::min<std::uint64_t>(settings.batch, samples - first));
             labels.resize(index.size());
             for (std::size_t i = 0; i < index.size(); ++i) labels[i] = set.labels.data()[index[i]];
-            const nn::batch_score& score = net.train_step(view_of(set, index), labels, step);
+            nn::batch_view<Pixel> batch = view_of(set, index);
+            if (augmenter) {
+                augmenter->prepare(index, static_cast<std::uint32_t>(step));
+                batch = view_of(augmenter->images(), augmenter->index());
+            }
+            const nn::batch_score& score = net.train_step(batch, labels, step);
             optimizer.begin_step(step, run.total_steps(), static_cast<std::uint32_t>(index.size()));
             net.parameters([&](auto& p) { optimizer.update(p, engine.seed, static_cast<std::uint32_t>(step), engine.isa(), engine.threads()); });
             spent += clock::now() - before;

@@ -1,0 +1,27 @@
+// Trains a network for CIFAR-10 in integers, at widths that LAPS moves while it trains, or its float32 twin.
+//
+//   examples/run.sh cifar10                       coloured digits, or CIFAR-10 when LAMELLA_DATA/cifar-10 is a folder
+//   examples/run.sh cifar10 --data DIR --json     CIFAR-10 from a folder with the binary version's files, raw or .gz
+#include <lamella/data/cifar.hpp>
+#include <lamella/data/coloured_digits.hpp>
+
+#include "models.hpp"
+
+int main(int argc, char** argv) {
+    CLI::App app{
+        "Trains cnn3 (three 3x3 convolutions of 32, 64, 128 channels, each with a pool, then 10)\n"
+        "on CIFAR-10 in integer arithmetic, or the float32 twin of the same network."};
+    example::options o;
+    example::declare(app, o, {"cnn3"});
+    app.add_flag("--augment", o.augment, "cut training images from a border of 4 zero pixels, and mirror half of them")
+        ->group("Data");
+    return example::main_of(app, argc, argv, "cifar10", [&] {
+        using namespace lamella;
+        const auto read = [](const std::string& folder) { return data::read_cifar10(folder); };
+        const example::sets sets = example::load_sets(o, "cifar-10", read, [] {
+            return data::train_and_test{data::generated_coloured_digits(1, 0, 20000),
+                                        data::generated_coloured_digits(1, 20000, 4000)};
+        });
+        example::run_cnn3(o, sets);
+    });
+}
