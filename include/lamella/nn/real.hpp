@@ -5,6 +5,7 @@
 // there (`lamella::cblas`), otherwise through a blocked kernel.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string_view>
 #include <type_traits>
@@ -24,11 +25,12 @@ namespace lamella::nn {
 
 namespace detail {
 
-// c[m][n] (+)= sum over k of a(m, k) b(k, n), with a(m, k) = a[m * am + k * ak] and rows of b and c contiguous.
+// c[m][n] = sum over k of a(m, k) b(k, n), with a(m, k) = a[m * am + k * ak] and rows of b and c contiguous; `add`: +=.
 // Four rows at a time, so that the compiler keeps them in registers while it walks b.
 template <class T>
 LAMELLA_ALWAYS_INLINE void real_multiply_body(const T* a, std::int64_t am, std::int64_t ak, const T* b, T* c,
-                                              std::int64_t m, std::int64_t n, std::int64_t k) {
+                                              std::int64_t m, std::int64_t n, std::int64_t k, bool add) {
+    const auto put = [add](T& to, T sum) { to = add ? to + sum : sum; };
     constexpr std::int64_t tile = 64;
     for (std::int64_t j0 = 0; j0 < n; j0 += tile) {
         const std::int64_t columns = n - j0 < tile ? n - j0 : tile;
@@ -47,20 +49,20 @@ LAMELLA_ALWAYS_INLINE void real_multiply_body(const T* a, std::int64_t am, std::
                 }
             }
             for (std::int64_t r = 0; r < 4; ++r)
-                for (std::int64_t j = 0; j < columns; ++j) c[(i + r) * n + j0 + j] = sum[r][j];
+                for (std::int64_t j = 0; j < columns; ++j) put(c[(i + r) * n + j0 + j], sum[r][j]);
         }
         for (; i < m; ++i) {
             T sum[tile] = {};
             for (std::int64_t p = 0; p < k; ++p)
                 for (std::int64_t j = 0; j < columns; ++j) sum[j] += a[i * am + p * ak] * b[p * n + j0 + j];
-            for (std::int64_t j = 0; j < columns; ++j) c[i * n + j0 + j] = sum[j];
+            for (std::int64_t j = 0; j < columns; ++j) put(c[i * n + j0 + j], sum[j]);
         }
     }
 }
 LAMELLA_MULTIVERSION_TEMPLATE(real_multiply, (class T),
                               (const T* a, std::int64_t am, std::int64_t ak, const T* b, T* c, std::int64_t m,
-                               std::int64_t n, std::int64_t k),
-                              (a, am, ak, b, c, m, n, k))
+                               std::int64_t n, std::int64_t k, bool add),
+                              (a, am, ak, b, c, m, n, k, add))
 
 }  // namespace detail
 
@@ -115,41 +117,52 @@ struct real {
 template <class T>
 class real<T>::product {
   public:
-    void build(engine&, const geometry& g, int, std::uint16_t) { geometry_ = g; }
+    void build(engine&, const geometry& g, int, std::uint16_t) {
+        geometry_ = g;
+        if (pointwise()) return;
+        const std::int64_t elements = g.out_pixels() * g.depth();
+        block_ = std::max<std::int64_t>(1, (std::int64_t{1} << 19) / (elements * static_cast<std::int64_t>(sizeof(T))));
+        patches_.resize(static_cast<std::size_t>(block_ * elements));
+        spread_.resize(patches_.size());
+        patches_.fill_zero();  // padding stays
+    }
 
     void forward(engine& e, tensor& in, const parameter& weight, const parameter& bias, tensor& out) {
         const geometry& g = geometry_;
-        const std::int64_t m = in.samples * g.out_pixels(), n = g.out.channels, k = g.depth();
+        const std::int64_t n = g.out.channels, k = g.depth();
         out.reshape(in.samples, g.out);
-        const T* rows = gather(in);
-        multiply(e, false, true, m, n, k, rows, weight.value.data(), out.data.data());
+        each_block(in.samples, [&](std::int64_t first, std::int64_t samples) {
+            multiply(e, false, true, samples * g.out_pixels(), n, k, gather(in, first, samples), weight.value.data(),
+                     out.data.data() + first * g.out.size());
+        });
         T* to = out.data.data();
-        for (std::int64_t i = 0; !bias.value.empty() && i < m; ++i)
-            for (std::int64_t j = 0; j < n; ++j) to[i * n + j] += bias.value[static_cast<std::size_t>(j)];
+        for (std::int64_t i = 0; !bias.value.empty() && i < out.size(); i += n)
+            for (std::int64_t j = 0; j < n; ++j) to[i + j] += bias.value[static_cast<std::size_t>(j)];
     }
 
     void backward(engine& e, const tensor& in, tensor& error, parameter& weight, parameter& bias, tensor* in_error) {
         const geometry& g = geometry_;
-        const std::int64_t m = in.samples * g.out_pixels(), n = g.out.channels, k = g.depth();
-        const T* rows = pointwise() ? in.data.data() : patches_.data();
-        multiply(e, true, false, n, k, m, error.data.data(), rows, weight.gradient.data());
+        const std::int64_t n = g.out.channels, k = g.depth();
         bias.gradient.fill_zero();
-        for (std::int64_t i = 0; !bias.value.empty() && i < m; ++i)
+        for (std::int64_t i = 0; !bias.value.empty() && i < error.size(); i += n)
             for (std::int64_t j = 0; j < n; ++j)
-                bias.gradient[static_cast<std::size_t>(j)] += error.data[static_cast<std::size_t>(i * n + j)];
-        if (in_error == nullptr) return;
-        in_error->reshape(in.samples, g.in);
-        if (pointwise()) {
-            multiply(e, false, false, m, k, n, error.data.data(), weight.value.data(), in_error->data.data());
-            return;
+                bias.gradient[static_cast<std::size_t>(j)] += error.data[static_cast<std::size_t>(i + j)];
+        if (in_error != nullptr) {
+            in_error->reshape(in.samples, g.in);
+            if (!pointwise()) in_error->data.fill_zero();
         }
-        spread_.resize(static_cast<std::size_t>(m * k));
-        multiply(e, false, false, m, k, n, error.data.data(), weight.value.data(), spread_.data());
-        in_error->data.fill_zero();
-        walk(in.samples, [&](std::int64_t patch, std::int64_t image, std::int64_t run) {
-            const T* from = spread_.data() + patch;
-            T* to = in_error->data.data() + image;
-            for (std::int64_t i = 0; i < run; ++i) to[i] += from[i];
+        each_block(in.samples, [&](std::int64_t first, std::int64_t samples) {
+            const std::int64_t m = samples * g.out_pixels();
+            const T* from = error.data.data() + first * g.out.size();
+            multiply(e, true, false, n, k, m, from, gather(in, first, samples), weight.gradient.data(), first != 0);
+            if (in_error == nullptr) return;
+            T* to = in_error->data.data() + first * g.in.size();
+            multiply(e, false, false, m, k, n, from, weight.value.data(), pointwise() ? to : spread_.data());
+            if (pointwise()) return;
+            walk(samples, [&](std::int64_t patch, std::int64_t image, std::int64_t run) {
+                const T* const part = spread_.data() + patch;
+                for (std::int64_t i = 0; i < run; ++i) to[image + i] += part[i];
+            });
         });
     }
 
@@ -161,15 +174,18 @@ class real<T>::product {
         const geometry& g = geometry_;
         return g.kernel_height * g.kernel_width == 1 && g.stride == 1 && g.padding == 0;
     }
-    const T* gather(const tensor& in) {
-        if (pointwise()) return in.data.data();
-        const std::int64_t size = in.samples * geometry_.out_pixels() * geometry_.depth();
-        patches_.resize(static_cast<std::size_t>(size));
-        if (geometry_.padding != 0) patches_.fill_zero();
-        walk(in.samples, [&](std::int64_t patch, std::int64_t image, std::int64_t run) {
-            const T* from = in.data.data() + image;
-            T* to = patches_.data() + patch;
-            for (std::int64_t i = 0; i < run; ++i) to[i] = from[i];
+    // Calls visit(first sample, samples) for blocks whose patches stay in a second-level cache: to write them to memory
+    // and read them again takes longer than their product.
+    template <class Visit>
+    void each_block(std::int64_t samples, Visit&& visit) const {
+        const std::int64_t block = pointwise() ? samples : block_;
+        for (std::int64_t first = 0; first < samples; first += block) visit(first, std::min(block, samples - first));
+    }
+    const T* gather(const tensor& in, std::int64_t first, std::int64_t samples) {
+        const T* images = in.data.data() + first * geometry_.in.size();
+        if (pointwise()) return images;
+        walk(samples, [&](std::int64_t patch, std::int64_t image, std::int64_t run) {
+            std::copy_n(images + image, run, patches_.data() + patch);
         });
         return patches_.data();
     }
@@ -194,17 +210,17 @@ class real<T>::product {
                     }
     }
 
-    // C[m][n] = op(A) op(B), all row-major and dense; a transposed operand is stored k x m (n x k).
+    // C[m][n] = op(A) op(B), all row-major and dense; a transposed operand is stored k x m (n x k). `add`: C += ...
     void multiply(engine& e, bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
-                  const T* a, const T* b, T* c) {
+                  const T* a, const T* b, T* c, bool add = false) {
 #if LAMELLA_CBLAS
         const auto ta = transpose_a ? CblasTrans : CblasNoTrans, tb = transpose_b ? CblasTrans : CblasNoTrans;
         const int mi = static_cast<int>(m), ni = static_cast<int>(n), ki = static_cast<int>(k);
         const int lda = transpose_a ? mi : ki, ldb = transpose_b ? ki : ni;
         if constexpr (std::is_same_v<T, float>)
-            cblas_sgemm(CblasRowMajor, ta, tb, mi, ni, ki, 1.0f, a, lda, b, ldb, 0.0f, c, ni);
+            cblas_sgemm(CblasRowMajor, ta, tb, mi, ni, ki, 1.0f, a, lda, b, ldb, add ? 1.0f : 0.0f, c, ni);
         else
-            cblas_dgemm(CblasRowMajor, ta, tb, mi, ni, ki, 1.0, a, lda, b, ldb, 0.0, c, ni);
+            cblas_dgemm(CblasRowMajor, ta, tb, mi, ni, ki, 1.0, a, lda, b, ldb, add ? 1.0 : 0.0, c, ni);
         (void)e;
 #else
         if (transpose_b) {
@@ -213,11 +229,12 @@ class real<T>::product {
                 for (std::int64_t p = 0; p < k; ++p) turned_[static_cast<std::size_t>(p * n + j)] = b[j * k + p];
             b = turned_.data();
         }
-        detail::real_multiply<T>(e.isa(), a, transpose_a ? 1 : k, transpose_a ? m : 1, b, c, m, n, k);
+        detail::real_multiply<T>(e.isa(), a, transpose_a ? 1 : k, transpose_a ? m : 1, b, c, m, n, k, add);
 #endif
     }
 
     geometry geometry_;
+    std::int64_t block_ = 1;  // samples
     buffer<T> patches_, spread_, turned_;
 };
 
