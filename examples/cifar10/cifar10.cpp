@@ -5,14 +5,19 @@
 #include <lamella/data/cifar.hpp>
 #include <lamella/data/coloured_digits.hpp>
 
+#include <map>
+#include <string>
+
 #include "models.hpp"
 
 int main(int argc, char** argv) {
     CLI::App app{
-        "Trains cnn3 (three 3x3 convolutions of 32, 64, 128 channels, each with a pool, then 10)\n"
-        "on CIFAR-10 in integer arithmetic, or the float32 twin of the same network."};
+        "Trains cnn3 (three convolutions, each with a pool), ResNet-20 or a VGG-like network on CIFAR-10 in integer\n"
+        "arithmetic, or the float32 twin of the same network."};
+    const std::map<std::string, void (*)(const example::options&, const example::sets&)> models{
+        {"cnn3", example::run_cnn3}, {"resnet20", example::run_resnet20}, {"vgg-small", example::run_vgg_small}};
     example::options o;
-    example::declare(app, o, {"cnn3"});
+    example::declare(app, o, {"cnn3", "resnet20", "vgg-small"});
     app.add_flag("--augment", o.augment, "cut training images from a border of 4 zero pixels, and mirror half of them")
         ->group("Data");
     return example::main_of(app, argc, argv, "cifar10", [&] {
@@ -22,6 +27,6 @@ int main(int argc, char** argv) {
             return data::train_and_test{data::generated_coloured_digits(1, 0, 20000),
                                         data::generated_coloured_digits(1, 20000, 4000)};
         });
-        example::run_cnn3(o, sets);
+        models.at(o.model)(o, sets);
     });
 }
