@@ -2,9 +2,6 @@
 //
 //   examples/run.sh cifar10                       coloured digits, or CIFAR-10 when LAMELLA_DATA/cifar-10 is a folder
 //   examples/run.sh cifar10 --data DIR --json     CIFAR-10 from a folder with the binary version's files, raw or .gz
-#include <lamella/data/cifar.hpp>
-#include <lamella/data/coloured_digits.hpp>
-
 #include <map>
 #include <string>
 

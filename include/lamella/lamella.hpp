@@ -7,6 +7,8 @@
 #include "accelerator/slice_counts.hpp"
 #include "core/config.hpp"
 #include "core/fixed_tensor.hpp"
+#include "data/cifar.hpp"
+#include "data/coloured_digits.hpp"
 #include "data/digits.hpp"
 #include "data/idx.hpp"
 #include "gemm/multiply.hpp"

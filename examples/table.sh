@@ -1,10 +1,12 @@
 #!/bin/sh
-# examples/mnist/table.sh DIR [option...]: trains LeNet-5 in integers and as its float32 twin for seeds 1..5 (SEEDS="1 2"
-# for others), both with the given options of `mnist`, and prints the paired results as a Markdown table. What each run
-# printed is kept in DIR; runs that are there already are not repeated.
+# examples/table.sh PROGRAM DIR [option...]: trains in integers and as the float32 twin for seeds 1..5 (SEEDS="1 2" for
+# others), both with the given options of the example program (mnist, cifar10), and prints the paired results as a
+# Markdown table. What each run printed is kept in DIR; runs that are there already are not repeated.
 set -eu
-root=$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd)
-[ $# -ge 1 ] || { sed -n '2,4s/^# //p' "$0" >&2; exit 2; }
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+[ $# -ge 2 ] || { sed -n '2,4s/^# //p' "$0" >&2; exit 2; }
+program=$1
+shift
 out=$1
 shift
 mkdir -p "$out"
@@ -22,7 +24,7 @@ for seed in ${SEEDS:-1 2 3 4 5}; do
     for arithmetic in fixed float32; do
         result=$out/$arithmetic-$seed.txt
         [ -s "$result" ] && tail -n 1 "$result" | grep -q '^{' && continue
-        "$root/examples/run.sh" mnist "$@" --arithmetic $arithmetic --seed "$seed" --json >"$result.part"
+        "$root/examples/run.sh" "$program" "$@" --arithmetic $arithmetic --seed "$seed" --json >"$result.part"
         mv "$result.part" "$result"
     done
     a=$out/fixed-$seed.txt
