@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "lamella/core/quantise.hpp"
@@ -116,7 +117,9 @@ TEST_CASE("shapes around the chunk, its groups and the vectors give the definiti
                                       {2, 2048}, {2, 2049}, {3, 4096}, {2, 5003}, {1, 40001}, {40, 1600}};
     for (const auto& shape : shapes)
         for (const int width : {5, 8, 12, 16}) {
-            const std::vector<std::int32_t> x = random_source<std::int32_t>(draw, shape[0] * shape[1], 31);
+            std::vector<std::int32_t> x = random_source<std::int32_t>(draw, shape[0] * shape[1], 31);
+            const auto zeros = static_cast<std::ptrdiff_t>(draw.below(static_cast<std::uint32_t>(x.size())));
+            std::fill(x.begin() + zeros / 2, x.begin() + zeros, 0);  // whole samples and chunks among them
             for (const rounding mode : {rounding::stochastic, rounding::nearest})
                 check_job<std::int32_t>({x.data(),
                                          shape[0],

@@ -14,6 +14,18 @@
 
 namespace lamella {
 
+namespace detail {
+
+// True when n elements, at least one, are zero in all bytes. Stops at the first that isn't.
+template <class T>
+inline bool all_zero(const T* x, std::int64_t n) noexcept {
+    static_assert(std::is_trivially_copyable_v<T>);
+    const auto* bytes = reinterpret_cast<const unsigned char*>(x);  // the first is zero, and each equals the next
+    return bytes[0] == 0 && std::memcmp(bytes, bytes + 1, static_cast<std::size_t>(n) * sizeof(T) - 1) == 0;
+}
+
+}  // namespace detail
+
 // Elements keep their value only while the capacity suffices. 64 bytes past the last element may be read and written
 // by vector kernels; they hold no data.
 template <class T>
@@ -54,7 +66,7 @@ class buffer {
         if (count > capacity_) {
             if (count > (std::size_t{1} << 60) / sizeof(T)) throw error("out of memory: size overflows");
             const std::size_t bytes = (count * sizeof(T) + 2 * alignment - 1) / alignment * alignment;
-            void* fresh = ::operator new(bytes, std::align_val_t{alignment}, std::nothrow);
+            void* fresh = ::operator new (bytes, std::align_val_t{alignment}, std::nothrow);
             if (fresh == nullptr) throw error("out of memory: " + std::to_string(bytes) + " bytes wanted");
             std::memset(fresh, 0, bytes);
             release();
@@ -82,7 +94,7 @@ class buffer {
 
   private:
     void release() noexcept {
-        if (data_ != nullptr) ::operator delete(static_cast<void*>(data_), std::align_val_t{alignment});
+        if (data_ != nullptr) ::operator delete (static_cast<void*>(data_), std::align_val_t{alignment});
         data_ = nullptr;
     }
     T* data_ = nullptr;

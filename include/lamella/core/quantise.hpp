@@ -20,6 +20,7 @@
 #include "format.hpp"
 #include "histogram.hpp"
 #include "histogram_kernels.hpp"
+#include "memory.hpp"
 #include "path.hpp"
 #include "quantise_kernels.hpp"
 #include "random.hpp"
@@ -105,6 +106,10 @@ inline tally quantise_part(const basic_quantise_job<Source>& job, Target* out, p
     const Source* const x = job.wide + begin;
     Target* const to = out + begin;
     const std::int32_t largest = largest_mantissa(job.width);
+    if (all_zero(x, n)) {  // as learned samples' errors are; zero stays zero, whatever its draw
+        std::memset(to, 0, static_cast<std::size_t>(n) * sizeof(Target));
+        return {static_cast<std::uint64_t>(n), static_cast<std::uint64_t>(n), 0};
+    }
     if (job.dropped <= 0) return round_elements<step_kind::left>(isa, x, nullptr, to, n, job.dropped, largest);
     const bool draws_needed = job.mode == rounding::stochastic;
     alignas(64) std::uint16_t draw[quantise_chunk + draw_group];

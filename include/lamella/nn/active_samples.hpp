@@ -10,6 +10,8 @@
 #include <span>
 #include <vector>
 
+#include "../core/memory.hpp"
+
 namespace lamella::nn::detail {
 
 class active_samples {
@@ -19,11 +21,8 @@ class active_samples {
         samples_ = samples;
         index_.clear();
         index_.reserve(static_cast<std::size_t>(samples));
-        for (std::int64_t s = 0; s < samples; ++s) {
-            const std::int8_t* sample = data + s * bytes;  // all zero: the first byte is, and each equals the next
-            if (sample[0] != 0 || std::memcmp(sample, sample + 1, static_cast<std::size_t>(bytes - 1)) != 0)
-                index_.push_back(s);
-        }
+        for (std::int64_t s = 0; s < samples; ++s)
+            if (!lamella::detail::all_zero(data + s * bytes, bytes)) index_.push_back(s);
     }
     const std::vector<std::int64_t>& index() const noexcept { return index_; }  // ascending
     std::int64_t count() const noexcept { return static_cast<std::int64_t>(index_.size()); }

@@ -10,6 +10,7 @@
 #include <string>
 #include <type_traits>
 
+#include "../core/memory.hpp"
 #include "../core/rounding.hpp"
 #include "layers.hpp"
 
@@ -84,17 +85,30 @@ class window_mean {
 template <class T>
 using place_of = std::conditional_t<sizeof(T) == 8, std::int64_t, std::int32_t>;
 
-// Keeps in (best, where) the larger of itself and `other` at other's place, the smaller place in a tie.
-template <class T>
-LAMELLA_ALWAYS_INLINE void keep_larger(T* LAMELLA_RESTRICT best, place_of<T>* LAMELLA_RESTRICT where,
-                                       const T* LAMELLA_RESTRICT other, const place_of<T>* LAMELLA_RESTRICT other_where,
-                                       place_of<T> step, std::int64_t n) {
+// Keeps in (best, where) the larger of itself and a row further down, whose place is `step`. First: of `from`, whose place
+// is 0, instead of itself.
+template <bool First, class T>
+LAMELLA_ALWAYS_INLINE void merge_row(T* LAMELLA_RESTRICT best, place_of<T>* LAMELLA_RESTRICT where,
+                                     const T* LAMELLA_RESTRICT from, const T* LAMELLA_RESTRICT other, place_of<T> step,
+                                     std::int64_t n) {
     for (std::int64_t i = 0; i < n; ++i) {
-        const T value = other[i];
-        const place_of<T> place = other_where[i] + step;
-        const bool better = (value > best[i]) | ((value == best[i]) & (place < where[i]));
-        where[i] = better ? place : where[i];
-        best[i] = better ? value : best[i];
+        const T old = First ? from[i] : best[i];
+        const place_of<T> old_where = First ? 0 : where[i];
+        best[i] = other[i] > old ? other[i] : old;
+        where[i] = other[i] > old ? step : old_where;
+    }
+}
+// The same of columns, which have their places within a column already: a tie goes to the smaller place.
+template <bool First, class T>
+LAMELLA_ALWAYS_INLINE void merge_column(T* LAMELLA_RESTRICT best, place_of<T>* LAMELLA_RESTRICT where,
+                                        const T* LAMELLA_RESTRICT from, const place_of<T>* LAMELLA_RESTRICT from_where,
+                                        std::int64_t distance, place_of<T> step, std::int64_t n) {
+    for (std::int64_t i = 0; i < n; ++i) {
+        const T old = First ? from[i] : best[i], value = from[i + distance];
+        const place_of<T> old_where = First ? from_where[i] : where[i], place = from_where[i + distance] + step;
+        const bool better = (value > old) | ((value == old) & (place < old_where));
+        best[i] = better ? value : old;
+        where[i] = better ? place : old_where;
     }
 }
 
@@ -105,22 +119,20 @@ template <class T>
 LAMELLA_ALWAYS_INLINE void max_pool_row_body(const T* in, std::int64_t in_row, std::int64_t channels, std::int64_t width,
                                              std::int64_t kernel, std::int64_t stride, T* best, place_of<T>* where, T* out,
                                              std::uint8_t* place) {
-    const std::int64_t used = ((width - 1) * stride + kernel) * channels;
+    const std::int64_t used = ((width - 1) * stride + kernel) * channels, windows = used - (kernel - 1) * channels;
     T* merged = best + in_row;
     place_of<T>* merged_where = where + in_row;
-    for (std::int64_t i = 0; i < used; ++i) {
-        best[i] = in[i];
-        where[i] = merged_where[i] = 0;
+    if (kernel == 1) {  // nothing is larger than itself
+        merge_row<true>(best, where, in, in, place_of<T>{0}, used);
+        merge_column<true>(merged, merged_where, best, where, 0, place_of<T>{0}, windows);
+    } else {
+        merge_row<true>(best, where, in, in + in_row, static_cast<place_of<T>>(kernel), used);
+        for (std::int64_t k = 2; k < kernel; ++k)
+            merge_row<false>(best, where, in, in + k * in_row, static_cast<place_of<T>>(k * kernel), used);
+        merge_column<true>(merged, merged_where, best, where, channels, place_of<T>{1}, windows);
+        for (std::int64_t k = 2; k < kernel; ++k)
+            merge_column<false>(merged, merged_where, best, where, k * channels, static_cast<place_of<T>>(k), windows);
     }
-    for (std::int64_t k = 1; k < kernel; ++k)
-        keep_larger(best, where, in + k * in_row, merged_where, static_cast<place_of<T>>(k * kernel), used);
-    const std::int64_t windows = used - (kernel - 1) * channels;
-    for (std::int64_t i = 0; i < windows; ++i) {
-        merged[i] = best[i];
-        merged_where[i] = where[i];
-    }
-    for (std::int64_t k = 1; k < kernel; ++k)
-        keep_larger(merged, merged_where, best + k * channels, where + k * channels, static_cast<place_of<T>>(k), windows);
     for (std::int64_t w = 0; w < width; ++w)
         for (std::int64_t c = 0; c < channels; ++c) {
             out[w * channels + c] = merged[w * stride * channels + c];
@@ -196,12 +208,18 @@ class max_pool2d::layer : public detail::stateless {
         std::array<std::int64_t, 225> offset{};
         for (std::int64_t k = 0; k < p.kernel * p.kernel; ++k)
             offset[static_cast<std::size_t>(k)] = ((k / p.kernel) * p.in.width + k % p.kernel) * c;
-        for (std::int64_t s = 0; s < error.samples; ++s)
+        for (std::int64_t s = 0; s < error.samples; ++s) {
+            if (lamella::detail::all_zero(from, p.out.size())) {  // a learned sample
+                from += p.out.size();
+                place += p.out.size();
+                continue;
+            }
             for (std::int64_t y = 0; y < p.out.height; ++y)
                 for (std::int64_t x = 0; x < p.out.width; ++x, from += c, place += c) {
                     value* window = to + ((s * p.in.height + y * p.stride) * p.in.width + x * p.stride) * c;
                     for (std::int64_t i = 0; i < c; ++i) window[offset[place[i]] + i] = from[i];
                 }
+        }
         count_routed(e, error);
         return &in_error_;
     }
