@@ -141,10 +141,16 @@ TEST_CASE("conv2d passes the gradients that central differences give, whatever i
 
 TEST_CASE("relu, pooling and flatten pass the gradients that central differences give") {
     check_layer(nn::relu{}, {4, 3, 2}, 3);
+    check_layer(nn::leaky_relu{}, {4, 3, 2}, 3);
+    check_layer(nn::dropout{30}, {4, 3, 2}, 3);
     check_layer(nn::flatten{}, {4, 3, 2}, 3);
     check_layer(nn::max_pool2d{2}, {6, 4, 3}, 2);
     check_layer(nn::max_pool2d{3}, {7, 8, 2}, 2);
     check_layer(nn::max_pool2d{2, 3}, {8, 8, 2}, 2);
+    check_layer(nn::max_pool2d{3, 2}, {7, 9, 2}, 2);
+    check_layer(nn::max_pool2d{3, 1}, {5, 6, 2}, 2);
+    check_layer(nn::avg_pool2d{3, 2}, {7, 9, 2}, 2);
+    check_layer(nn::avg_pool2d{2, 1}, {4, 5, 2}, 2);
     check_layer(nn::avg_pool2d{2}, {6, 4, 3}, 2);
     check_layer(nn::avg_pool2d{3}, {7, 6, 2}, 2);
     check_layer(nn::avg_pool2d{3, 4}, {7, 8, 1}, 2);

@@ -3,7 +3,7 @@
 #include <lamella/data/digits.hpp>
 #include <lamella/io/checkpoint.hpp>
 #include <lamella/io/hashes.hpp>
-#include <lamella/nn/network.hpp>
+#include <lamella/nn/models.hpp>
 #include <lamella/optim/optimizer.hpp>
 #include <lamella/precision/laps.hpp>
 
@@ -31,6 +31,8 @@ constexpr std::string_view small_laps = "ee9d14bd668e74b2a73c73a90bb27cb51454634
 constexpr std::string_view small_fixed = "09a3c9b6d5fb4128c3b9542c7bfd481e5839dfb4134f0d16c8c7473c51eae3f2";
 constexpr std::string_view lenet_laps = "759731904ac10db8fc1f7405e16fd5c2a99df5eb729acbce16a69a98f2a15b1a";
 constexpr std::string_view small_adam = "fd0fb03ecb4377631c7e0e5a5ac93189f293ae078f39461fa7f43baeef23925f";
+
+constexpr std::string_view residual_laps = "a7bb6c83ddad648977836740c420bae59b56f5613127bc28c6bf9eb79d3bb12b";
 
 constexpr auto small = nn::sequential(nn::conv2d{4, 5, 2, 1}, nn::relu{}, nn::max_pool2d{2}, nn::conv2d{6, 3, 2, 1},
                                       nn::relu{}, nn::flatten{}, nn::linear{16}, nn::relu{}, nn::linear{10});
@@ -115,6 +117,28 @@ TEST_CASE("LeNet-5 under LAPS gives the known hash with 1, 2 and 5 threads, on e
         CHECK(hash_after(lenet5, restless_laps, {execution::sliced, best_path(), encoding::sign_magnitude, threads}, 64, 2,
                          whole) == hash_after(lenet5, restless_laps, {}, 64, 2, whole));
     }
+}
+
+TEST_CASE("a residual network with batch normalisation and dropout gives the known hash on every path, with threads, resumed") {
+    constexpr auto residual = nn::resnet8();
+    for (const path isa : paths())
+        for (const execution how : {execution::fused, execution::sliced}) {
+            CAPTURE(name_of(isa));
+            CAPTURE(name_of(how));
+            CHECK(hash_after(residual, restless_laps, {how, isa, encoding::sign_magnitude, 1}, 8, 12, 12) == residual_laps);
+        }
+    for (const int threads : {2, 5}) {
+        CAPTURE(threads);
+        CHECK(hash_after(residual, restless_laps, {execution::fused, best_path(), encoding::sign_magnitude, threads}, 8, 12,
+                         12) == residual_laps);
+    }
+    auto run = make_run(residual, restless_laps, {}, 8, 12);
+    run.steps(0, 5);
+    snapshot state = snapshot::of(run);
+    auto resumed = make_run(residual, restless_laps, {}, 8, 12);
+    state.restore(resumed);
+    resumed.steps(5, 7);
+    CHECK(io::weights_sha256(resumed) == residual_laps);
 }
 
 TEST_CASE("encodings change counts, never results: the hash under fixed widths is one") {

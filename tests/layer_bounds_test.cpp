@@ -270,6 +270,34 @@ TEST_CASE("average pooling lies within the bound of its reciprocal and one round
         }
 }
 
+// A pixel belongs to at most ceil(kernel / stride)^2 windows; each error loses half a unit first.
+TEST_CASE("overlapping windows lie within half a unit for each error that a pixel gets, and never overflow") {
+    const auto check = [](const auto& blueprint, int bits, bool largest_values) {
+        CAPTURE(blueprint.describe());
+        CAPTURE(bits);
+        pair_of_layers<std::remove_cvref_t<decltype(blueprint)>> both(blueprint, {9, 8, 3});
+        fill(both.in, 2, both.in_shape, 31, -17, 21);
+        fill(both.error, 2, both.out_shape, bits, -23, 22);
+        if (largest_values)
+            for (std::int32_t& x : both.error.data) x = largest_mantissa(bits + 1);
+        const double A = largest(values_of(both.in)), E = largest(values_of(both.error));
+        const std::int64_t shared = (blueprint.kernel + blueprint.stride - 1) / blueprint.stride;
+        const nn::fixed::tensor& out = both.forward();
+        const double reciprocal = std::ldexp(static_cast<double>(blueprint.kernel * blueprint.kernel), -31);
+        check_within("output", values_of(out), values_of(both.twin_forward().data), value_of(1, out.exponent) + A * reciprocal);
+        const nn::fixed::tensor& in_error = both.backward();
+        check_within("input error", values_of(in_error), values_of(both.twin_backward().data),
+                     static_cast<double>(shared * shared) * (value_of(1, in_error.exponent - 1) + std::ldexp(E, -31)));
+    };
+    for (const int bits : {14, 28, 31})
+        for (const bool largest_values : {false, true}) {
+            check(nn::max_pool2d{3, 2}, bits, largest_values);
+            check(nn::max_pool2d{2, 1}, bits, largest_values);
+            check(nn::avg_pool2d{3, 2}, bits, largest_values);
+            check(nn::avg_pool2d{4, 1}, bits, largest_values);
+        }
+}
+
 TEST_CASE("a mean never passes the largest value of its window, even of full 31-bit mantissas") {
     for (const std::int64_t kernel : {3, 5, 6, 7, 9, 15}) {
         CAPTURE(kernel);

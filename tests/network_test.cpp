@@ -639,8 +639,8 @@ TEST_CASE("geometries that make no sense are refused, naming what was expected")
     CHECK(refused(nn::conv2d{1, 3, 1, -1}, small) == "conv2d padding: expected 0 .. kernel - 1, found -1");
     CHECK(refused(nn::conv2d{1, 13}, small) == "conv2d kernel: expected one that fits the padded input 12x12x2, found 13x13");
     CHECK(refused(nn::linear{0}, small) == "linear units: expected at least 1, found 0");
-    CHECK(refused(nn::max_pool2d{3, 2}, small) == "max_pool2d stride: expected at least the kernel (3), found 2");
-    CHECK(refused(nn::avg_pool2d{2, 1}, small) == "avg_pool2d stride: expected at least the kernel (2), found 1");
+    CHECK(refused(nn::max_pool2d{3, -2}, small) == "max_pool2d stride: expected at least 1, found -2");
+    CHECK(refused(nn::avg_pool2d{2, -1}, small) == "avg_pool2d stride: expected at least 1, found -1");
     CHECK(refused(nn::max_pool2d{16}, {20, 20, 1}) == "max_pool2d kernel: expected 1..15, found 16");
     CHECK(refused(nn::max_pool2d{0}, small) == "max_pool2d kernel: expected 1..15, found 0");
     CHECK(refused(nn::avg_pool2d{13}, small) == "avg_pool2d kernel: expected one that fits 12x12x2, found 13");

@@ -52,8 +52,8 @@ constexpr auto vgg_small(std::int64_t classes = 10) {
     return sequential(pair(64), pair(128), pair(256), flatten{}, linear{classes});
 }
 
-// A ResNet of three stages of one block, 4, 8 and 16 channels, whose halving shortcuts are projections: small enough
-// for tests.
+// A ResNet of three stages of one block, 4, 8 and 16 channels, whose halving shortcuts are projections, with dropout in
+// front of the last layer: every kind of layer in a network that is small enough for tests.
 constexpr auto resnet8(std::int64_t classes = 10) {
     using namespace detail;
     const auto halving = [](std::int64_t channels) {
@@ -62,7 +62,7 @@ constexpr auto resnet8(std::int64_t classes = 10) {
             relu{});
     };
     return sequential(same3x3(4), batch_norm{}, relu{}, block(4), halving(8), halving(16), global_avg_pool{},
-                      linear{classes});
+                      dropout{10}, linear{classes});
 }
 
 }  // namespace lamella::nn

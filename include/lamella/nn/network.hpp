@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "activation.hpp"
 #include "batch_norm.hpp"
 #include "layers.hpp"
 #include "loss.hpp"

@@ -1,6 +1,6 @@
 // Pooling: max_pool2d (exact; ties go to the first position in row-major order), avg_pool2d and global_avg_pool.
 //
-// Windows do not overlap (stride at least the kernel), so an error goes back to one place and never has to be summed.
+// Where windows overlap (stride below the kernel), a pixel's errors are summed; they first lose the bits that this may need.
 #pragma once
 
 #include <algorithm>
@@ -22,13 +22,18 @@ namespace detail {
 struct pooling {
     image_shape in, out;
     std::int64_t kernel = 2, stride = 2;
+
+    bool overlaps() const noexcept { return stride < kernel; }
+    // Bits that the sum of a pixel's errors may be longer than one of them: at most this many windows share a pixel.
+    int sum_bits() const noexcept {
+        const std::int64_t windows = (kernel + stride - 1) / stride;
+        return overlaps() ? bit_length(static_cast<std::uint64_t>(windows * windows)) : 0;
+    }
 };
 
 inline pooling make_pooling(const char* name, const image_shape& in, std::int64_t kernel, std::int64_t stride) {
     if (kernel < 1 || kernel > 15) throw argument_error(std::string(name) + " kernel", "1..15", std::to_string(kernel));
-    if (stride < kernel)
-        throw argument_error(std::string(name) + " stride", "at least the kernel (" + std::to_string(kernel) + ")",
-                             std::to_string(stride));
+    if (stride < 1) throw argument_error(std::string(name) + " stride", "at least 1", std::to_string(stride));
     if (in.height < kernel || in.width < kernel)
         throw argument_error(std::string(name) + " kernel", "one that fits " + to_string(in), std::to_string(kernel));
     return {in, {(in.height - kernel) / stride + 1, (in.width - kernel) / stride + 1, in.channels}, kernel, stride};
@@ -57,19 +62,19 @@ class window_mean {
         }
         return *this;
     }
-    // The same for single values, where nothing needs to be dropped.
+    // The same for single values, whose quotients are summed afterwards and may be `sum_bits` longer then.
     template <class Tensor>
-    window_mean of_values(const Tensor& in, Tensor& out) noexcept {
+    window_mean of_values(const Tensor& in, Tensor& out, int sum_bits = 0) noexcept {
         if constexpr (integers) {
-            shift_ = 0;
-            out.exponent = in.exponent - (reciprocal_ == 0 ? bits() : 0);
-            out.bits = in.bits;
+            shift_ = std::max(0, in.bits + sum_bits - 31);
+            out.exponent = in.exponent + shift_ - (reciprocal_ == 0 ? bits() : 0);
+            out.bits = std::min(31, in.bits + sum_bits);
         }
         return *this;
     }
     T operator()(sum x) const noexcept {
         if constexpr (integers)
-            return static_cast<T>(reciprocal_ == 0 ? round_nearest(x, shift_) : round_nearest(x * reciprocal_, 31));
+            return static_cast<T>(reciprocal_ == 0 ? round_nearest(x, shift_) : round_nearest(x * reciprocal_, 31 + shift_));
         else
             return x / static_cast<T>(count_);
     }
@@ -199,6 +204,7 @@ class max_pool2d::layer : public detail::stateless {
         if (out_.gated) detail::gate(e.isa(), out_.data.data(), error.data.data(), error.size());
         in_error_.reshape(error.samples, p.in);
         in_error_.gated = out_.gated;
+        if (p.overlaps()) make_room(error);
         A::same_scale(error, in_error_);
         in_error_.data.fill_zero();
         value* to = in_error_.data.data();
@@ -217,14 +223,22 @@ class max_pool2d::layer : public detail::stateless {
             for (std::int64_t y = 0; y < p.out.height; ++y)
                 for (std::int64_t x = 0; x < p.out.width; ++x, from += c, place += c) {
                     value* window = to + ((s * p.in.height + y * p.stride) * p.in.width + x * p.stride) * c;
-                    for (std::int64_t i = 0; i < c; ++i) window[offset[place[i]] + i] = from[i];
+                    for (std::int64_t i = 0; i < c; ++i) window[offset[place[i]] + i] += from[i];
                 }
         }
-        count_routed(e, error);
+        if (!p.overlaps()) count_routed(e, error);
         return &in_error_;
     }
 
   private:
+    void make_room(tensor& error) const {
+        if constexpr (requires { error.bits; }) {
+            const int dropped = std::max(0, error.bits + shape_.sum_bits() - 31);
+            for (value& x : error.data) x = static_cast<value>(round_nearest(x, dropped));
+            error.exponent += dropped;
+            error.bits += shape_.sum_bits() - dropped;
+        }
+    }
     // The error's magnitudes are those of the pooled error, and zeros elsewhere.
     void count_routed(typename A::engine& e, tensor& error) {
         if constexpr (requires { error.counted; }) {
@@ -298,7 +312,7 @@ class avg_pool2d::layer : public detail::stateless {
         if (!wanted) return nullptr;
         const auto& p = shape_;
         in_error_.reshape(error.samples, p.in);
-        const window_mean by = window().of_values(error, in_error_);
+        const window_mean by = window().of_values(error, in_error_, p.sum_bits());
         in_error_.data.fill_zero();
         const std::int64_t c = p.in.channels;
         const value* from = error.data.data();
@@ -311,7 +325,7 @@ class avg_pool2d::layer : public detail::stateless {
                         const value share = by(from[i]);
                         for (std::int64_t ky = 0; ky < p.kernel; ++ky)
                             for (std::int64_t kx = 0; kx < p.kernel; ++kx)
-                                window[(ky * p.in.width + kx) * c + i] = share;
+                                window[(ky * p.in.width + kx) * c + i] += share;
                     }
                 }
         return &in_error_;
