@@ -37,6 +37,7 @@ slice_census by_definition(const gemm::event_operand& o, slice::encoding digits,
             const std::int64_t at = accelerator::detail::base_of(o) + o.view.rows.offset(row) + o.view.depth.offset(k);
             if (!accelerator::detail::inside(o.stored, at)) continue;
             ++n.pairs;
+            n.live_pairs += accelerator::detail::mantissa_at(o, at) != 0;
             n.paired_digits += static_cast<std::uint64_t>(
                 slice::nonzero_slices(digits, accelerator::detail::mantissa_at(o, at), n.width));
         }
@@ -220,6 +221,11 @@ TEST_CASE("a run's costs are the counters' and the memory model's, machine by ma
                            testing::labels_of(images, 0, 8), step);
         CHECK(costs.steps() == 3);
         CHECK(costs.samples().size() == 9);
+        for (const stage s : {stage::feed_forward, stage::error_propagation, stage::weight_gradient})
+            for (int layer = 0; layer < costs.layers(); ++layer) {
+                CHECK(costs.macs(layer, s).all * 8 == products.at(layer, s).macs * 3);  // three of eight like steps
+                CHECK(costs.macs(layer, s).effective <= costs.macs(layer, s).all);
+            }
         for (const layer_sample& s : costs.samples()) CHECK(s.width == std::array<int, 3>{8, 8, 8});
         const std::size_t last = costs.machines().size() - 1;
         CHECK(costs.machines()[last].how == c);

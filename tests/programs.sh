@@ -94,6 +94,19 @@ refuses "resume with another schedule" "schedule" $small --schedule step --resum
 refuses "resume with another encoding" "encoding" $small --encoding signed-slice --resume "$work/at3"
 head -c 1000 "$work/at3" >"$work/cut"
 refuses "truncated checkpoint" "cut" $small --resume "$work/cut"
+refuses "accelerator without a report" "report" $small --accelerator hnpu
+refuses "report of a float run" "arithmetic" $small --arithmetic float32 --report "$work/report"
+refuses "report of a resumed run" "first step" $small --report "$work/report" --resume "$work/end"
+refuses "accelerator that is no file" "read" $small --report "$work/report" --accelerator "$work/none"
+echo '{"encoding": "signed-slice"}' >"$work/machine"
+refuses "accelerator of another encoding" "encoding" $small --report "$work/report" --accelerator "$work/machine"
+echo '{"name": "mine", "arithmetic": {"process": "7 nm", "source": "me", "products": {"4": 1, "16": 9}}, "dram": {"source": "me", "bit": -4}}' >"$work/energy"
+refuses "energy below zero" "dram.bit" $small --report "$work/report" --energy "$work/energy"
+sed -i 's/-4/4/' "$work/energy"
+equal "reported run" "$whole" "$(hash --report "$work/report" --report-every 5 --energy "$work/energy")"
+for file in report.json report.txt report.html; do
+    grep -q mine "$work/report/$file" && ok || bad "$file without the table of energies that was given"
+done
 equal "evaluated checkpoint" "$whole" "$(hash --eval "$work/end")"
 
 program=$cifar10

@@ -12,7 +12,7 @@
 #include <optional>
 #include <string>
 
-#include "options.hpp"
+#include "reporting.hpp"
 
 namespace example {
 
@@ -47,12 +47,15 @@ sets load_sets(const options& o, const std::string& name, Read&& read, Generated
     return loaded;
 }
 
+inline std::string learning_rate(const options& o) {
+    const bool adam = o.optimizer == "adam" || o.optimizer == "adamw";
+    return !o.lr.empty() ? o.lr : adam ? "0.001" : o.optimizer == "sign" ? "0.0001" : "0.03";
+}
+
 inline lamella::optim::optimizer make_optimizer(const options& o) {
     lamella::optim::optimizer_settings s;
     s.rule = lamella::optim::parse_rule(o.optimizer);
-    const bool adam = o.optimizer == "adam" || o.optimizer == "adamw";
-    const std::string lr = !o.lr.empty() ? o.lr : adam ? "0.001" : o.optimizer == "sign" ? "0.0001" : "0.03";
-    s.lr = lamella::parse_scaled(lr, "--lr");
+    s.lr = lamella::parse_scaled(learning_rate(o), "--lr");
     s.momentum = lamella::parse_scaled(o.momentum, "--momentum");
     s.weight_decay = lamella::parse_scaled(o.weight_decay, "--weight-decay");
     s.schedule.shape = lamella::optim::parse_schedule(o.schedule);
@@ -85,6 +88,7 @@ json train(Network& net, const options& o, const sets& data) {
     accelerator::slice_counts counts(slice::parse_encoding(o.encoding), instruction_path(o), net.products());
     std::optional<train::text_file> trace_file;
     std::optional<precision::trace> trace;
+    std::optional<reporting> report;
     std::string precision = "-";
     if constexpr (fixed) {
         precision = net.engine().controller->description();
@@ -94,6 +98,7 @@ json train(Network& net, const options& o, const sets& data) {
             trace.emplace(counts, [&](std::string_view rows) { trace_file->write(std::string(rows)); });
             net.observe(*trace);
         }
+        if (!o.report.empty()) report.emplace(net, o, counts);
     }
 
     std::uint64_t next_step = 0;
@@ -139,11 +144,12 @@ json train(Network& net, const options& o, const sets& data) {
     if (!o.log.empty()) log.emplace(o.log, !o.resume.empty());
     struct forward_log {
         std::optional<train::json_lines>& log;
+        std::optional<reporting>& report;
         void on_start(const train::run_info& i) { if (log) log->on_start(i); }
         void on_step(const train::step_info& i) { if (log) log->on_step(i); }
-        void on_epoch(const train::epoch_info& i) { if (log) log->on_epoch(i); }
+        void on_epoch(const train::epoch_info& i) { if (log) log->on_epoch(i); if (report) report->on_epoch(i); }
         void on_finish(const train::run_info& i) { if (log) log->on_finish(i); }
-    } logging{log};
+    } logging{log, report};
     train::checkpointing checkpoints(o.save_every, [&](std::uint64_t step) {
         if (o.checkpoint.empty()) return;
         next_step = step;
@@ -200,6 +206,9 @@ json train(Network& net, const options& o, const sets& data) {
         result["execution"] = o.execution;
     }
     result["weights_sha256"] = io::weights_sha256(net);
+    if constexpr (fixed)
+        if (report)
+            report->write(net, o, data, test, fitted.next_step, learning_rate(o), result["weights_sha256"].template get<std::string>());
     result["seed"] = o.seed;
     result["model"] = o.model;
     result["arithmetic"] = o.arithmetic;
@@ -249,6 +258,7 @@ int main_of(CLI::App& app, int argc, char** argv, const char* name, Body&& body)
 template <class Model>
 void run(const Model& model, const options& o, const sets& data) {
     using namespace lamella;
+    if (!o.report.empty()) make_accelerator(o);
     const nn::image_shape input{static_cast<std::int64_t>(data.train.height()), static_cast<std::int64_t>(data.train.width()),
                                 static_cast<std::int64_t>(data.train.channels())};
     if (o.arithmetic == "fixed") {

@@ -14,14 +14,13 @@
 
 namespace lamella::accelerator::detail {
 
-// The file's text. Throws file_error for one that cannot be read or has more than a megabyte.
-inline std::string read_text(const std::string& path) {
+// The file's text. Throws file_error for one that cannot be read or has more than `most` bytes.
+inline std::string read_text(const std::string& path, std::size_t most = std::size_t{1} << 20) {
     std::ifstream file(path, std::ios::binary);
     if (!file) throw file_error(path, "file", "one that can be read", "none");
     std::string text;
-    constexpr std::size_t most = std::size_t{1} << 20;
     for (std::istreambuf_iterator<char> at(file), end; at != end && text.size() <= most; ++at) text.push_back(*at);
-    if (text.size() > most) throw file_error(path, "size", "at most 1048576 bytes", "more");
+    if (text.size() > most) throw file_error(path, "size", "at most " + std::to_string(most) + " bytes", "more");
     if (file.bad()) throw file_error(path, "file", "one that can be read", "an error while reading");
     return text;
 }

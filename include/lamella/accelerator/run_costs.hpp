@@ -46,6 +46,12 @@ struct layer_sample {
     std::array<operand_slices, 3> slices;
 };
 
+// Logical multiply-accumulates, and those whose streamed operand is not zero (to a mean multiply-accumulate of its GEMM,
+// rounded down), sums over sampled steps.
+struct mac_counts {
+    std::uint64_t all = 0, effective = 0;
+};
+
 class run_costs final : public gemm::observer {
   public:
     static constexpr std::size_t stages = 4;
@@ -69,6 +75,7 @@ class run_costs final : public gemm::observer {
             machines_.push_back(std::move(m));
         }
         costs_.resize(machines_.size());
+        macs_.resize(weights_.size());
         for (auto& layers : costs_) layers.resize(weights_.size());
     }
 
@@ -89,6 +96,12 @@ class run_costs final : public gemm::observer {
         if (event.layer == 0 && event.where == stage::feed_forward) ++steps_;
         note(event, seen);
         const std::array<slice_census, 2>& census = survey_(event);
+        const slice_census& streamed = census[seen.a_streams ? 0 : 1];
+        mac_counts& macs = macs_[static_cast<std::size_t>(event.layer)][static_cast<std::size_t>(event.where)];
+        __extension__ typedef unsigned __int128 wide;
+        macs.all += static_cast<std::uint64_t>(event.macs);
+        if (streamed.pairs != 0)
+            macs.effective += static_cast<std::uint64_t>(wide{static_cast<std::uint64_t>(event.macs)} * streamed.live_pairs / streamed.pairs);
         for (std::size_t m = 0; m < machines_.size(); ++m) {
             const configuration& how = machines_[m].how;
             const datapath_counts& counts = datapaths_[m].count(event, seen.a_streams);
@@ -115,6 +128,9 @@ class run_costs final : public gemm::observer {
     const std::vector<layer_sample>& samples() const noexcept { return samples_; }  // by step, then layer
     const stage_cost& at(std::size_t machine, int layer, stage where) const {
         return costs_.at(machine).at(static_cast<std::size_t>(layer))[static_cast<std::size_t>(where)];
+    }
+    const mac_counts& macs(int layer, stage where) const {
+        return macs_.at(static_cast<std::size_t>(layer)).at(static_cast<std::size_t>(where));
     }
     stage_cost total(std::size_t machine) const {
         stage_cost sum;
@@ -148,6 +164,7 @@ class run_costs final : public gemm::observer {
     std::vector<datapath_counter> datapaths_;
     std::vector<memory_model> memories_;
     std::vector<std::vector<std::array<stage_cost, stages>>> costs_;  // [machine][layer][stage]
+    std::vector<std::array<mac_counts, 3>> macs_;                     // [layer][stage]
     std::vector<layer_sample> samples_;
 };
 

@@ -24,6 +24,7 @@ namespace lamella::accelerator {
 struct slice_census {
     int width = 0, planes = 0;
     std::uint64_t elements = 0, pairs = 0;
+    std::uint64_t live_pairs = 0;     // pairs whose mantissa is not zero
     std::uint64_t digits = 0;         // slices that are not zero, each mantissa once
     std::uint64_t paired_digits = 0;  // the same, of each pair
     std::uint64_t run_digits = 0;     // stored under run length: `digits` and the zeros between
@@ -122,6 +123,7 @@ class slice_survey {
                 ++n.elements;
                 n.digits += digits;
                 n.pairs += pairs[static_cast<std::size_t>(i)];
+                if (digits != 0) n.live_pairs += pairs[static_cast<std::size_t>(i)];
                 n.paired_digits += digits * pairs[static_cast<std::size_t>(i)];
                 for (int p = 0; p < n.planes; ++p) {
                     std::uint64_t& zeros = run[static_cast<std::size_t>(p)];
