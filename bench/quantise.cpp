@@ -1,6 +1,6 @@
 // The operand quantiser, a million elements, one thread: time an element (last column), next to a memcpy of as many
-// bytes as the wide tensor has. Rows: quantise/<width>/<rounding>/<path>, histogram/<path>, draws/<path>, memcpy,
-// radix/<rule>.
+// bytes as the wide tensor has. Rows: operand/<width>/<encoding>/<path> (everything), and its parts:
+// quantise/<width>/<rounding>/<path>, histogram/<path>, draws/<path>, radix/<rule>; memcpy.
 #include <benchmark/benchmark.h>
 
 #include <cstring>
@@ -9,6 +9,7 @@
 
 #include "lamella/core/quantise.hpp"
 #include "lamella/core/radix.hpp"
+#include "lamella/slice/sliced_matrix.hpp"
 
 namespace {
 
@@ -43,6 +44,31 @@ void quantise_row(benchmark::State& state, int width, rounding mode, path isa) {
     for (auto _ : state) {
         benchmark::DoNotOptimize(quantise(job, out.data(), isa, 1));
         benchmark::ClobberMemory();
+    }
+    per_element(state);
+}
+
+// All that becomes of a wide tensor of 1024 rows: histogram, exponent, stochastic rounding, planes of digits, bitmaps
+// of digits and of groups of four that are not zero, counts.
+void operand_row(benchmark::State& state, int width, slice::encoding digits, path isa) {
+    constexpr std::int64_t rows = 1024, depth = elements / rows;
+    const std::vector<std::int32_t>& x = wide();
+    std::vector<std::int16_t> out(x.size());
+    slice::sliced_matrix planes;
+    for (auto _ : state) {
+        histogram seen;
+        count_magnitudes(x.data(), elements, seen, isa, 1);
+        const int dropped = dropped_bits({}, seen, width, rounding::stochastic, 0);
+        quantise({x.data(), 1, elements, dropped, width, rounding::stochastic, {1, 2, 3, stream::activation}, 0},
+                 out.data(), isa, 1);
+        planes.reset(digits, width, rows, depth);
+        for (std::int64_t r = 0; r < rows; ++r) {
+            if (width <= byte_width)
+                planes.set_row(r, reinterpret_cast<const std::int8_t*>(out.data()) + r * depth, isa);
+            else
+                planes.set_row(r, out.data() + r * depth, isa);
+        }
+        benchmark::DoNotOptimize(planes.nonzeros());
     }
     per_element(state);
 }
@@ -94,6 +120,11 @@ int main(int argc, char** argv) {
             benchmark::RegisterBenchmark((row + "/nearest/" + name).c_str(), quantise_row, width, rounding::nearest,
                                          isa);
         }
+        for (const int width : {8, 16})
+            for (const slice::encoding digits : {slice::encoding::sign_magnitude, slice::encoding::signed_slice})
+                benchmark::RegisterBenchmark(
+                    ("operand/" + std::to_string(width) + "/" + std::string(name_of(digits)) + "/" + name).c_str(),
+                    operand_row, width, digits, isa);
         benchmark::RegisterBenchmark(("histogram/" + name).c_str(), histogram_row, isa);
         benchmark::RegisterBenchmark(("draws/" + name).c_str(), draws_row, isa);
     }

@@ -64,22 +64,33 @@ LAMELLA_TARGET_AVX512 inline void mark_nonzero_avx512(const std::int8_t* digits,
 }
 #endif
 
-LAMELLA_ALWAYS_INLINE void count_groups_body(const std::uint64_t* bits, std::int64_t words, std::uint64_t* groups,
-                                             std::int64_t& nonzeros) {
+inline std::int64_t count_groups_scalar(const std::uint64_t* bits, std::int64_t words, std::uint64_t* groups) {
     std::int64_t count = 0;
-    for (std::int64_t first = 0; first < words; first += 4) {
-        std::uint64_t group = 0;
-        for (std::int64_t w = first; w < words && w < first + 4; ++w) {
-            count += std::popcount(bits[w]);
-            group |= groups_of(bits[w]) << (16 * (w - first));
-        }
-        groups[first / 4] = group;
+    for (std::int64_t w = 0; w < words; ++w) {
+        const std::uint64_t group = groups_of(bits[w]) << (16 * (w % 4));
+        groups[w / 4] = w % 4 == 0 ? group : groups[w / 4] | group;
+        count += std::popcount(bits[w]);
     }
-    nonzeros = count;
+    return count;
 }
-LAMELLA_MULTIVERSION(count_groups,
-                     (const std::uint64_t* bits, std::int64_t words, std::uint64_t* groups, std::int64_t& nonzeros),
-                     (bits, words, groups, nonzeros))
+
+#if LAMELLA_X86
+// One instruction gathers a word's group bits.
+LAMELLA_TARGET_AVX2 inline std::int64_t count_groups_avx2(const std::uint64_t* bits, std::int64_t words,
+                                                          std::uint64_t* groups) {
+    auto* const to = reinterpret_cast<unsigned char*>(groups);
+    std::int64_t count = 0;
+    for (std::int64_t w = 0; w < words; ++w) {
+        const std::uint64_t pairs = bits[w] | bits[w] >> 1;
+        const auto group = static_cast<std::uint16_t>(_pext_u64(pairs | pairs >> 2, 0x1111111111111111u));
+        std::memcpy(to + 2 * w, &group, sizeof group);
+        count += static_cast<std::int64_t>(_mm_popcnt_u64(bits[w]));
+    }
+    const std::uint64_t rest[4] = {};
+    std::memcpy(to + 2 * words, rest, static_cast<std::size_t>(2 * (-words & 3)));
+    return count;
+}
+#endif
 
 }  // namespace detail
 
@@ -96,7 +107,14 @@ inline void mark_nonzero(path isa, const std::int8_t* digits, std::int64_t words
 // Group bits of `words` digit words (groups: one word for each four), and the number of digits that are not zero.
 inline void count_groups(path isa, const std::uint64_t* bits, std::int64_t words, std::uint64_t* groups,
                          std::int64_t& nonzeros) {
-    detail::count_groups(isa, bits, words, groups, nonzeros);
+#if LAMELLA_X86
+    if (isa != path::scalar) {
+        nonzeros = detail::count_groups_avx2(bits, words, groups);
+        return;
+    }
+#endif
+    (void)isa;
+    nonzeros = detail::count_groups_scalar(bits, words, groups);
 }
 
 }  // namespace lamella::slice
