@@ -189,6 +189,18 @@ TEST_CASE("power keeps its bound") {
     CHECK(power(0, 5) == 0u);
 }
 
+TEST_CASE("the logarithm is the integer below 2^16 log2(x), or one unit less") {
+    static_assert(logarithm(1) == 0 && logarithm(2) == 65536 && logarithm(3) == 103872 && logarithm(10) == 217705);
+    for (int power = 0; power < 64; ++power) CHECK(logarithm(std::uint64_t{1} << power) == static_cast<std::uint32_t>(power) << 16);
+    CHECK(logarithm(~std::uint64_t{0}) == (64u << 16) - 1);
+    for (std::uint64_t x = 1; x < 3'000'000'000'000'000; x += x / 97 + 1) {
+        CAPTURE(x);
+        const long double exact = 65536 * std::log2(static_cast<long double>(x));
+        CHECK(static_cast<long double>(logarithm(x)) <= exact);
+        CHECK(static_cast<long double>(logarithm(x)) > exact - 2);
+    }
+}
+
 TEST_CASE("cosine keeps its bound, is odd about a half and meets its exact values") {
     auto draw = numbers(8);
     const real pi = std::acos(-1.0L);

@@ -5,7 +5,7 @@
 #include <lamella/io/hashes.hpp>
 #include <lamella/nn/models.hpp>
 #include <lamella/optim/optimizer.hpp>
-#include <lamella/precision/laps.hpp>
+#include <lamella/precision/parse.hpp>
 
 #include <doctest/doctest.h>
 
@@ -50,7 +50,7 @@ std::unique_ptr<precision::controller> restless_laps() {
     s.first_width = 5;
     return std::make_unique<precision::laps>(s);
 }
-std::unique_ptr<precision::controller> fixed_widths() { return std::make_unique<precision::fixed>(8, 12, 16); }
+std::unique_ptr<precision::controller> fixed_widths() { return precision::parse_controller("fixed:8,12@last=16"); }
 
 using maker = std::unique_ptr<precision::controller> (*)();
 

@@ -3,6 +3,7 @@
 #include <lamella/data/digits.hpp>
 #include <lamella/nn/network.hpp>
 #include <lamella/optim/optimizer.hpp>
+#include <lamella/precision/fixed.hpp>
 #include <lamella/precision/laps.hpp>
 #include <lamella/train/evaluate.hpp>
 
@@ -78,7 +79,10 @@ std::string message_of(const auto& body) {
 }  // namespace
 
 TEST_CASE("fixed widths are the same for all layers and steps, but for a last layer of its own") {
-    precision::fixed plain(8, 12), last(8, 12, 16);
+    precision::fixed plain(8, 12), last(8, 12);
+    precision::width_rules rules;
+    rules.add("last=16");
+    last.within(rules);
     plain.attach(3);
     last.attach(3);
     for (int layer = 0; layer < 3; ++layer) CHECK(plain.widths(layer) == layer_widths{8, 8, 12});
@@ -90,7 +94,6 @@ TEST_CASE("fixed widths are the same for all layers and steps, but for a last la
     CHECK(plain.description() != last.description());
     CHECK_THROWS_AS(precision::fixed(1), argument_error);
     CHECK_THROWS_AS(precision::fixed(8, 17), argument_error);
-    CHECK_THROWS_AS(precision::fixed(8, 8, 1), argument_error);
 }
 
 TEST_CASE("LAPS starts on the rung at or next below the first width") {
@@ -224,9 +227,10 @@ TEST_CASE("a probe without a magnitude leaves the width alone") {
 }
 
 TEST_CASE("a pinned last layer is neither probed nor moved") {
-    laps_settings s = every_step();
-    s.last_layer_width = 16;
-    laps controller(s);
+    precision::width_rules rules;
+    rules.add("last=16");
+    laps controller(every_step());
+    controller.within(rules);
     controller.attach(2);
     for (std::uint64_t step = 0; step < 8; ++step) {
         const probe_request request = next(controller, step);
@@ -235,7 +239,8 @@ TEST_CASE("a pinned last layer is neither probed nor moved") {
     }
     CHECK(controller.widths(0).activation > 8);
     CHECK(controller.widths(1) == layer_widths{16, 16, 16});
-    laps alone(s);
+    laps alone(every_step());
+    alone.within(rules);
     alone.attach(1);
     CHECK_FALSE(alone.begin_step(0).has_value());
 }
@@ -279,9 +284,6 @@ TEST_CASE("LAPS' settings come from text, and bad ones are refused by name") {
     laps_settings wide;
     wide.first_width = 17;
     CHECK_THROWS_AS(laps{wide}, argument_error);
-    laps_settings thin;
-    thin.last_layer_width = 1;
-    CHECK_THROWS_AS(laps{thin}, argument_error);
 }
 
 TEST_CASE("descriptions tell settings apart, so that a resumed run can refuse others") {
@@ -297,7 +299,6 @@ TEST_CASE("descriptions tell settings apart, so that a resumed run can refuse ot
     CHECK(text([](laps_settings& s) { ++s.patience; }) != plain);
     CHECK(text([](laps_settings& s) { ++s.cooldown; }) != plain);
     CHECK(text([](laps_settings& s) { s.first_width = 16; }) != plain);
-    CHECK(text([](laps_settings& s) { s.last_layer_width = 8; }) != plain);
     CHECK(text([](laps_settings& s) { s.digits = encoding::twos_complement; }) != plain);
 }
 

@@ -36,9 +36,15 @@ refuses "unknown model" "model" --model resnet --data generated
 refuses "unknown arithmetic" "arithmetic" --arithmetic float16
 refuses "width past 16" "2..16" $small --precision fixed:17
 refuses "width under 2" "2..16" $small --precision fixed:1
-refuses "width that is no number" "fixed:W" $small --precision fixed:x
+refuses "width that is no number" "fixed.*whole number" $small --precision fixed:x
 refuses "second width" "2..16" $small --precision fixed:8,40
 refuses "unknown controller" "laps" $small --precision magic
+refuses "cyclic fields" "lowest:highest:period" $small --precision cyclic:5:8
+refuses "table past 16 bits" "2 to 16 bits" $small --precision table:9.8,1.7,1.7
+refuses "table of too many rows" "one row or 5" $small --precision table:1.7,1.7,1.7+1.7,1.7,1.7
+refuses "floor over ceiling" "floor" $small --precision laps@last=12..8
+refuses "bound of a layer that is not there" "layer from 0 to 4" $small --precision laps@5=8
+refuses "three controllers" "feed-forward/error-propagation" $small --precision laps/laps/laps
 refuses "first width" "first-width" $small --first-width 99
 refuses "laps fields" "hi:lo:every:patience:cooldown" $small --laps 0.3:0.2
 refuses "laps lo over hi" "laps lo" $small --laps 0.2:0.3:10:2:1

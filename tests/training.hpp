@@ -6,7 +6,7 @@
 #include <lamella/data/dataset.hpp>
 #include <lamella/nn/network.hpp>
 #include <lamella/optim/optimizer.hpp>
-#include <lamella/precision/controller.hpp>
+#include <lamella/precision/fixed.hpp>
 #include <lamella/train/evaluate.hpp>
 
 #include <cstdint>

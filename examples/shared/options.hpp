@@ -17,7 +17,7 @@ namespace example {
 struct options {
     std::string data, model, arithmetic = "fixed";
     std::string precision = "laps", laps = "0.20:0.12:10:2:1";
-    int first_width = 8, last_layer_width = 0;
+    int first_width = 8;
     std::string radix = "least-error", allowance = "0", rounding = "stochastic", encoding = "sign-magnitude";
     std::string optimizer = "momentum", lr, momentum = "0.9", weight_decay = "0", schedule = "cosine";
     std::uint64_t epochs = 5, seed = 1, save_every = 0, stop_after = 0;
@@ -46,14 +46,17 @@ inline void declare(CLI::App& app, options& o, const std::vector<std::string>& m
     app.add_option("--arithmetic", o.arithmetic, "integers, or the float32 twin of the same network")
         ->check(choice({"fixed", "float32"}))->capture_default_str()->group("Network");
 
-    app.add_option("--precision", o.precision, "controller: laps, fixed:W or fixed:FF,EP (widths 2..16 bits)")
+    app.add_option("--precision", o.precision,
+                   "controller: laps, fixed:W or fixed:FF,EP (widths 2..16 bits), cyclic:LOWEST:HIGHEST:PERIOD,\n"
+                   "progressive:WIDTHS:EVERY:EPS, gradient-diversity:WIDTHS:EVERY, quantisation-error:THRESHOLD:EVERY,\n"
+                   "table:I.F,I.F,I.F (of A, W, E; rows of layers joined by +); A/B: A for feed-forward, B for error\n"
+                   "propagation; @LAYER=LOWEST..HIGHEST bounds a layer (a number, first, last or all)")
         ->capture_default_str()->group("Precision");
-    app.add_option("--laps", o.laps, "hi:lo:every:patience:cooldown (shares, shares, steps, probes, probes)")
+    app.add_option("--laps", o.laps, "laps' hi:lo:every:patience:cooldown (shares, shares, steps, probes, probes)")
         ->capture_default_str()->group("Precision");
     app.add_option("--first-width", o.first_width, "bits that laps starts at")->capture_default_str()->group("Precision");
-    app.add_option("--last-layer-width", o.last_layer_width, "bits of the last layer; 0: the controller decides")
-        ->capture_default_str()->group("Precision");
-    app.add_option("--radix", o.radix, "exponent of A and E: least-error, no-overflow, overflow-rate:R (share clipped)")
+    app.add_option("--radix", o.radix,
+                   "exponent of A and E: least-error, no-overflow, overflow-rate:R (share clipped); of A/E, A/E/W apart")
         ->capture_default_str()->group("Precision");
     app.add_option("--allowance", o.allowance, "probability that an exponent of A or E moves by one step")
         ->capture_default_str()->group("Precision");
@@ -134,7 +137,11 @@ inline lamella::gemm::settings make_kernels(const options& o) {
 inline lamella::nn::fixed::settings make_fixed(const options& o) {
     lamella::nn::fixed::settings s;
     s.kernels = make_kernels(o);
-    s.activation = s.error = lamella::parse_radix(o.radix);
+    const auto radix = lamella::precision::detail::fields(o.radix, '/');
+    if (radix.size() > 3) throw lamella::argument_error("--radix", "one policy, A/E or A/E/W", o.radix);
+    s.activation = lamella::parse_radix(radix.front());
+    s.error = lamella::parse_radix(radix[radix.size() == 1 ? 0 : 1]);
+    if (radix.size() == 3) s.weight = lamella::parse_radix(radix[2]);
     const std::uint64_t allowance = lamella::parse_fraction(o.allowance, 16, "--allowance");
     s.activation.allowance = s.error.allowance = static_cast<std::uint16_t>(std::min<std::uint64_t>(allowance, 65535));
     s.activation_rounding = s.error_rounding =
@@ -142,29 +149,11 @@ inline lamella::nn::fixed::settings make_fixed(const options& o) {
     return s;
 }
 
-inline int parse_width(const std::string& text) {
-    if (text.empty() || text.size() > 3 || text.find_first_not_of("0123456789") != std::string::npos)
-        throw lamella::argument_error("--precision", "laps, fixed:W or fixed:FF,EP with widths of 2..16 bits", text);
-    return lamella::checked_width(std::stoi(text), "--precision");
-}
-
 inline std::unique_ptr<lamella::precision::controller> make_controller(const options& o) {
-    using namespace lamella;
-    if (o.last_layer_width != 0) checked_width(o.last_layer_width, "--last-layer-width");
-    if (o.precision.starts_with("fixed:")) {
-        const std::string widths = o.precision.substr(6);
-        const std::size_t comma = widths.find(',');
-        const int forward = parse_width(widths.substr(0, comma));
-        const int backward = comma == std::string::npos ? forward : parse_width(widths.substr(comma + 1));
-        return std::make_unique<precision::fixed>(
-            forward, backward, o.last_layer_width == 0 ? std::nullopt : std::optional<int>(o.last_layer_width));
-    }
-    if (o.precision != "laps") throw argument_error("--precision", "laps, fixed:W or fixed:FF,EP", o.precision);
-    precision::laps_settings s;
-    s.first_width = checked_width(o.first_width, "--first-width");
-    s.last_layer_width = o.last_layer_width;
-    s.digits = slice::parse_encoding(o.encoding);
-    return std::make_unique<precision::laps>(precision::parse_laps(o.laps, s));
+    lamella::precision::laps_settings s;
+    s.first_width = lamella::checked_width(o.first_width, "--first-width");
+    s.digits = lamella::slice::parse_encoding(o.encoding);
+    return lamella::precision::parse_controller(o.precision, lamella::precision::parse_laps(o.laps, s));
 }
 
 }  // namespace example

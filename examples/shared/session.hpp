@@ -79,6 +79,34 @@ inline lamella::io::metadata identity(const options& o, const std::string& model
             {"radix", o.radix + " allowance " + o.allowance + " " + o.rounding}};
 }
 
+// How often the widths of each layer moved from one step to the next: of A and W, of E. A callback of fit.
+struct width_changes {
+    explicit width_changes(const lamella::precision::controller* of, int layers)
+        : forward(static_cast<std::size_t>(layers)), backward(forward.size()), decides(of), last(forward.size()) {}
+
+    void on_start(const lamella::train::run_info&) { look(0); }
+    void on_step(const lamella::train::step_info&) { look(1); }
+    void visit(lamella::state_visitor& visitor) {
+        visitor.integers("forward", std::span<std::int64_t>(forward));
+        visitor.integers("backward", std::span<std::int64_t>(backward));
+    }
+
+    std::vector<std::int64_t> forward, backward;
+
+  private:
+    void look(std::int64_t count) {
+        for (std::size_t l = 0; decides != nullptr && l < last.size(); ++l) {
+            const auto now = decides->widths(static_cast<int>(l));
+            if (now.activation != last[l].activation || now.weight != last[l].weight) forward[l] += count;
+            if (now.error != last[l].error) backward[l] += count;
+            last[l] = now;
+        }
+    }
+    const lamella::precision::controller* decides;
+    std::vector<lamella::precision::layer_widths> last;
+};
+
+// Trains, as the options say, and returns what a run has to tell.
 template <class Network>
 json train(Network& net, const options& o, const sets& data) {
     using namespace lamella;
@@ -90,17 +118,21 @@ json train(Network& net, const options& o, const sets& data) {
     std::optional<precision::trace> trace;
     std::optional<reporting> report;
     std::string precision = "-";
+    const precision::controller* decides = nullptr;
     if constexpr (fixed) {
-        precision = net.engine().controller->description();
+        decides = net.engine().controller.get();
+        precision = decides->description();
         net.observe(counts);
         if (!o.trace.empty()) {
             trace_file.emplace(o.trace, !o.resume.empty());
-            trace.emplace(counts, [&](std::string_view rows) { trace_file->write(std::string(rows)); });
+            trace.emplace(counts, [&](std::string_view rows) { trace_file->write(std::string(rows)); }, 1,
+                          decides);
             net.observe(*trace);
         }
         if (!o.report.empty()) report.emplace(net, o, counts);
     }
 
+    width_changes changes(decides, net.products());
     std::uint64_t next_step = 0;
     const auto parts = [&](state_visitor& visitor) {
         net.visit(visitor);
@@ -111,6 +143,10 @@ json train(Network& net, const options& o, const sets& data) {
         {
             const state_visitor::scope scope(visitor, "counts");
             counts.visit(visitor);
+        }
+        {
+            const state_visitor::scope scope(visitor, "changes");
+            changes.visit(visitor);
         }
         visitor.integer("next_step", next_step);
     };
@@ -160,7 +196,7 @@ json train(Network& net, const options& o, const sets& data) {
     });
 
     train::fit_result fitted;
-    if (o.eval.empty()) fitted = train::fit(net, optimizer, data.train, settings, progress, logging, checkpoints);
+    if (o.eval.empty()) fitted = train::fit(net, optimizer, data.train, settings, progress, logging, changes, checkpoints);
     if (trace) trace->flush();
     if (trace_file) trace_file->flush();
 
@@ -186,20 +222,9 @@ json train(Network& net, const options& o, const sets& data) {
         const auto total = counts.total();
         result["slice_products"] = {{"dense16", total.dense16}, {"dense", total.dense}, {"issued", total.issued},
                                     {"probe", total.probe}};
-        json changes;
-        if (const auto* laps = dynamic_cast<const precision::laps*>(net.engine().controller.get()))
-            for (int l = 0; l < net.products(); ++l) {
-                changes["feed_forward"].push_back(laps->changes(l, 0));
-                changes["error_propagation"].push_back(laps->changes(l, 1));
-            }
-        else
-            for (int l = 0; l < net.products(); ++l) {
-                changes["feed_forward"].push_back(0);
-                changes["error_propagation"].push_back(0);
-            }
-        result["width_changes"] = changes;
+        result["width_changes"] = {{"feed_forward", changes.forward}, {"error_propagation", changes.backward}};
         for (int l = 0; l < net.products(); ++l) {
-            const auto w = net.engine().controller->widths(l);
+            const auto w = decides->widths(l);
             result["widths"]["feed_forward"].push_back(w.activation);
             result["widths"]["error_propagation"].push_back(w.error);
         }
@@ -216,29 +241,33 @@ json train(Network& net, const options& o, const sets& data) {
     result["path"] = std::string(name_of(net.engine().isa()));
     result["threads"] = net.engine().threads();
 
-    std::printf("data       %s\nmodel      %s, %s\n", data.train.name.c_str(), o.model.c_str(), o.arithmetic.c_str());
-    std::printf("test       %.2f %% of %llu images, loss %.4f\n", 100 * test.accuracy(),
-                static_cast<unsigned long long>(test.samples), test.loss);
-    if (valid) std::printf("validation %.2f %% of %llu images\n", 100 * valid->accuracy(),
-                           static_cast<unsigned long long>(valid->samples));
-    if constexpr (fixed) {
-        const auto total = counts.total();
-        std::printf("widths     FF");
-        for (const auto& w : result["widths"]["feed_forward"]) std::printf(" %d", w.template get<int>());
-        std::printf(", EP");
-        for (const auto& w : result["widths"]["error_propagation"]) std::printf(" %d", w.template get<int>());
-        std::printf(" bits at the end; mean FF %.2f, EP %.2f, WG %.2f\n",
-                    result["mean_width"]["feed_forward"].template get<double>(),
-                    result["mean_width"]["error_propagation"].template get<double>(),
-                    result["mean_width"]["weight_gradient"].template get<double>());
-        const double dense16 = std::max(1.0, static_cast<double>(total.dense16));
-        std::printf("slices     %.4f of dense 16 bit at these widths, %.4f issued after skipping (probes %.4f)\n",
-                    static_cast<double>(total.dense) / dense16, static_cast<double>(total.issued) / dense16,
-                    static_cast<double>(total.probe) / dense16);
-    }
-    std::printf("weights    sha256 %s\n", result["weights_sha256"].template get<std::string>().c_str());
-    if (o.json) std::printf("%s\n", result.dump().c_str());
     return result;
+}
+
+// What a run has to tell, for people, and as one JSON object on the last line when the options say so.
+inline void print(const json& result, const options& o) {
+    const auto text = [&](const char* key) { return result[key].get<std::string>(); };
+    const auto number = [&](const json& of) { return of.get<double>(); };
+    std::printf("data       %s\nmodel      %s, %s\n", text("data").c_str(), o.model.c_str(), o.arithmetic.c_str());
+    std::printf("test       %.2f %% of %llu images, loss %.4f\n", 100 * number(result["test_accuracy"]),
+                result["test_samples"].get<unsigned long long>(), number(result["test_loss"]));
+    if (result.contains("valid_accuracy"))
+        std::printf("validation %.2f %% of %zu images\n", 100 * number(result["valid_accuracy"]), o.valid);
+    if (result.contains("slice_products")) {
+        const json &widths = result["widths"], &mean = result["mean_width"], &products = result["slice_products"];
+        std::printf("widths     FF");
+        for (const json& w : widths["feed_forward"]) std::printf(" %d", w.get<int>());
+        std::printf(", EP");
+        for (const json& w : widths["error_propagation"]) std::printf(" %d", w.get<int>());
+        std::printf(" bits at the end; mean FF %.2f, EP %.2f, WG %.2f\n", number(mean["feed_forward"]),
+                    number(mean["error_propagation"]), number(mean["weight_gradient"]));
+        const double dense16 = std::max(1.0, number(products["dense16"]));
+        std::printf("slices     %.4f of dense 16 bit at these widths, %.4f issued after skipping (probes %.4f)\n",
+                    number(products["dense"]) / dense16, number(products["issued"]) / dense16,
+                    number(products["probe"]) / dense16);
+    }
+    std::printf("weights    sha256 %s\n", text("weights_sha256").c_str());
+    if (o.json) std::printf("%s\n", result.dump().c_str());
 }
 
 // What a program's main does once its options are declared: parses them, then body(); errors go to standard error.
@@ -256,20 +285,23 @@ int main_of(CLI::App& app, int argc, char** argv, const char* name, Body&& body)
 
 // Builds the network in the arithmetic asked for and trains it.
 template <class Model>
-void run(const Model& model, const options& o, const sets& data) {
+json build_and_train(const Model& model, const options& o, const sets& data) {
     using namespace lamella;
     if (!o.report.empty()) make_accelerator(o);
     const nn::image_shape input{static_cast<std::int64_t>(data.train.height()), static_cast<std::int64_t>(data.train.width()),
                                 static_cast<std::int64_t>(data.train.channels())};
     if (o.arithmetic == "fixed") {
         nn::network<nn::fixed, Model> net(model, input, make_fixed(o), o.seed, make_controller(o));
-        train(net, o, data);
-    } else {
-        typename nn::float32::settings settings;
-        settings.kernels = {instruction_path(o), thread_count(o)};
-        nn::network<nn::float32, Model> net(model, input, settings, o.seed);
-        train(net, o, data);
+        return train(net, o, data);
     }
+    typename nn::float32::settings settings;
+    settings.kernels = {instruction_path(o), thread_count(o)};
+    nn::network<nn::float32, Model> net(model, input, settings, o.seed);
+    return train(net, o, data);
+}
+template <class Model>
+void run(const Model& model, const options& o, const sets& data) {
+    print(build_and_train(model, o, data), o);
 }
 
 }  // namespace example

@@ -16,7 +16,7 @@
 #include "nn/models.hpp"
 #include "nn/network.hpp"
 #include "optim/optimizer.hpp"
-#include "precision/laps.hpp"
+#include "precision/parse.hpp"
 #include "precision/trace.hpp"
 #include "train/callbacks.hpp"
 #include "train/fit.hpp"

@@ -2,8 +2,9 @@
 // settings. Everything is constexpr and exact to the bit on every machine; each function states its units and error.
 //
 // "Qn" is an unsigned or signed integer in units of 2^-n. The table sizes and polynomial degrees are this library's
-// choice, held by known answers in tests/elementary_test.cpp. Users: softmax (exp_negative, reciprocal), batch norm and
-// OPTC (reciprocal_square_root), initial weights (square_root), optimizer and schedules (powers, cosine, scaled).
+// choice, held by known answers in tests/elementary_test.cpp. Users: softmax (exp_negative, reciprocal), loss
+// (logarithm), batch norm and OPTC (reciprocal_square_root), initial weights (square_root), optimizer and schedules
+// (powers, cosine, scaled).
 #pragma once
 
 #include <array>
@@ -147,6 +148,20 @@ constexpr std::uint64_t power(std::uint64_t b, std::uint64_t t) noexcept {
     for (; t != 0; t >>= 1) {
         if ((t & 1) != 0) result = static_cast<std::uint64_t>((detail::uint128{result} * b) >> 63);
         b = static_cast<std::uint64_t>((detail::uint128{b} * b) >> 63);
+    }
+    return result;
+}
+
+// floor(2^16 log2(x)) for x >= 1, at most one unit below it: bit by bit, by squaring.
+constexpr std::uint32_t logarithm(std::uint64_t x) noexcept {
+    const int whole = bit_length(x) - 1;
+    std::uint64_t y = x << (63 - whole);  // Q63, in [1, 2)
+    std::uint32_t result = static_cast<std::uint32_t>(whole);
+    for (int bit = 0; bit < 16; ++bit) {
+        const detail::uint128 square = detail::uint128{y} * y;  // Q126
+        const bool two = square >> 127 != 0;
+        y = static_cast<std::uint64_t>(square >> (two ? 64 : 63));
+        result = result << 1 | static_cast<std::uint32_t>(two);
     }
     return result;
 }

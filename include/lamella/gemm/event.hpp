@@ -24,6 +24,14 @@ struct stored_images {
     std::int64_t size() const noexcept { return samples * height * width * channels; }    // without the border
 };
 
+// What an operand was rounded from: a wide tensor, or a layer's master weights. Null when the event does not tell.
+struct operand_source {
+    const std::int32_t* wide = nullptr;
+    const std::int16_t* master = nullptr;
+    std::int64_t size = 0;  // elements
+    int exponent = 0;
+};
+
 // One operand of an event: the mantissas as the kernel saw them, and how they were made.
 struct event_operand {
     operand_view view;
@@ -31,6 +39,7 @@ struct event_operand {
     role what = role::activation;
     const histogram* seen = nullptr;  // of the wide tensor before quantisation; null when not counted
     clip_counts clips;                // of its quantisation
+    operand_source source{};          // FF: both operands; WG: the error
 };
 
 // Valid only during the call. The work is M x N x K; `macs` are the logical multiply-accumulates without padding.

@@ -28,6 +28,7 @@ class fixed::product {
         geometry_ = g;
         layer_ = layer;
         key_ = key;
+        e.controller->layer_built(layer, g.weights());
         const int ceiling = e.controller->ceiling();
         const std::int64_t most = gemm::largest_bound / 2 / gemm::accumulator_bound(ceiling, ceiling, 1);
         const std::int64_t error_depth = g.kernel_height * g.kernel_width * g.out.channels;
@@ -62,7 +63,7 @@ class fixed::product {
         to.largest_bias = largest_bias;
         to.shift = shift;
         // Observers come first, while the operands are still in the cache.
-        if (e.observed()) e.notify(describe(e, stage::feed_forward, p, in.samples, false, &in.seen));
+        if (e.observed()) e.notify(describe(e, stage::feed_forward, p, in.samples, false, &in));
         gemm::multiply(p, to, e.options.kernels, e.workspace);
         if (e.training) reserve_probes(in.samples);
         if (probed(e, stage::feed_forward)) probe_forward(e, in, weight);
@@ -107,11 +108,12 @@ class fixed::product {
         return round_nearest(bound, shift) >> 31 == 0 ? shift : shift + 1;
     }
 
-    void choose(operand& o, const radix_policy& policy, const histogram& seen, int exponent, int width, rounding mode,
-                std::uint16_t draw) const {
+    void choose(const engine& e, operand& o, role what, const radix_policy& policy, const histogram& seen, int exponent,
+                int width, rounding mode, std::uint16_t draw) const {
         o.width = width;
         o.zero = seen.maximum == 0;
-        o.dropped = o.zero ? 0 : dropped_bits(policy, seen, width, mode, draw);
+        const std::optional<int> given = e.controller->exponent(layer_, what);
+        o.dropped = o.zero ? 0 : given ? *given - exponent : dropped_bits(policy, seen, width, mode, draw);
         o.exponent = o.zero ? 0 : exponent + o.dropped;
     }
 
@@ -119,12 +121,14 @@ class fixed::product {
         return random_16(e.site(key_, stream::allowance), 0, static_cast<std::uint64_t>(what));
     }
 
+    // Beyond these, every bit is clipped or lost anyway.
+    static int storable(int dropped) noexcept { return std::clamp(dropped, -31, 48); }
+
     // Quantises `samples` images of a wide tensor into o at o.width, dropping o.dropped bits, and adds the border.
     void store(const engine& e, operand& o, const std::int32_t* wide, std::int64_t samples, const image_shape& shape,
                rounding mode, stream use, const border& edge) const {
         o.bytes.resize(static_cast<std::size_t>(2 * samples * shape.size()));
-        const int dropped = std::clamp(o.dropped, -31, 48);  // beyond, every bit is clipped or lost anyway
-        const quantise_job job{wide, samples, shape.size(), dropped, o.width, mode, e.site(key_, use), e.first_position};
+        const quantise_job job{wide, samples, shape.size(), storable(o.dropped), o.width, mode, e.site(key_, use), e.first_position};
         o.clips = quantise(job, o.bytes.data(), e.isa(), e.threads());
         o.data = o.bytes.data();
         if (!edge.none()) add_border(o, samples, shape, edge);
@@ -171,7 +175,7 @@ class fixed::product {
         if (e.training) {
             e.count(in);
             running_.add(in.seen, in.exponent);
-            choose(activation_, e.options.activation, in.seen, in.exponent, widths_.activation,
+            choose(e, activation_, role::activation, e.options.activation, in.seen, in.exponent, widths_.activation,
                    e.options.activation_rounding, allowance_draw(e, role::activation));
             store(e, activation_, in.data.data(), in.samples, geometry_.in, e.options.activation_rounding,
                   stream::activation, input_border());
@@ -182,7 +186,7 @@ class fixed::product {
         const histogram seen = running_.at(exponent);
         radix_policy policy = e.options.activation;
         policy.allowance = 0;
-        choose(activation_, policy, seen, exponent, widths_.activation, rounding::nearest, 0);
+        choose(e, activation_, role::activation, policy, seen, exponent, widths_.activation, rounding::nearest, 0);
         // What was nothing but zero in training stays zero: there is no exponent for it.
         activation_.dropped = activation_.zero ? 48 : activation_.exponent - in.exponent;
         store(e, activation_, in.data.data(), in.samples, geometry_.in, rounding::nearest, stream::activation,
@@ -192,6 +196,7 @@ class fixed::product {
     void quantise_weight(engine& e, const fixed_parameter& weight) {
         weight_seen_ = histogram{};
         const auto count = static_cast<std::int64_t>(weight.mantissa.size());
+        weight_source_ = {nullptr, weight.mantissa.data(), count, weight.exponent};
         radix_policy policy = e.options.weight;
         if (policy.rule == radix_rule::no_overflow && !e.observed())  // nobody looks at anything else
             weight_seen_.maximum = static_cast<std::uint32_t>(largest_magnitude(e.isa(), weight.mantissa.data(), count));
@@ -199,7 +204,8 @@ class fixed::product {
             count_magnitudes(weight.mantissa.data(), count, weight_seen_, e.isa(), e.threads());
         if (!e.training) policy.allowance = 0;
         const rounding mode = e.training ? e.options.weight_rounding : rounding::nearest;
-        choose(weight_, policy, weight_seen_, weight.exponent, widths_.weight, mode, allowance_draw(e, role::weight));
+        choose(e, weight_, role::weight, policy, weight_seen_, weight.exponent, widths_.weight, mode,
+               allowance_draw(e, role::weight));
         store_weight(e, weight_, weight, mode);
     }
 
@@ -207,14 +213,14 @@ class fixed::product {
         const auto count = static_cast<std::int64_t>(weight.mantissa.size());
         o.bytes.resize(static_cast<std::size_t>(2 * count));
         const basic_quantise_job<std::int16_t> job{
-            weight.mantissa.data(), 1, count, o.dropped, o.width, mode, e.site(key_, stream::weight), 0};
+            weight.mantissa.data(), 1, count, storable(o.dropped), o.width, mode, e.site(key_, stream::weight), 0};
         o.clips = quantise(job, o.bytes.data(), e.isa(), e.threads());
         o.data = o.bytes.data();
     }
 
     void quantise_error(engine& e, tensor& error) {
         e.count(error);
-        choose(error_, e.options.error, error.seen, error.exponent, widths_.error, e.options.error_rounding,
+        choose(e, error_, role::error, e.options.error, error.seen, error.exponent, widths_.error, e.options.error_rounding,
                allowance_draw(e, role::error));
         store(e, error_, error.data.data(), error.samples, geometry_.out, e.options.error_rounding, stream::error, ep_);
     }
@@ -300,7 +306,7 @@ class fixed::product {
     void weight_gradient(engine& e, std::int64_t samples, const tensor& error, fixed_parameter& weight,
                          fixed_parameter& bias) {
         const gemm::problem p = gradient_problem(error_, activation_, samples);
-        if (e.observed()) e.notify(describe(e, stage::weight_gradient, p, samples, false, &error.seen));
+        if (e.observed()) e.notify(describe(e, stage::weight_gradient, p, samples, false, &error));
         if (multiplied_ == 0) {
             weight.gradient.fill_zero();
         } else {
@@ -311,6 +317,8 @@ class fixed::product {
                            e.options.kernels, e.workspace);
         }
         weight.gradient_exponent = error_.exponent + activation_.exponent;
+        if (e.controller->wants_gradients())
+            e.controller->on_gradient(layer_, weight.gradient.span(), weight.gradient_exponent);
 
         if (bias.gradient.empty()) return;
         const auto sum = [&](const auto* mantissas) {
@@ -379,7 +387,7 @@ class fixed::product {
                     const std::int64_t rows_inside = inside(down, taps_down, (y + g.padding - top) / g.stride, g.out.height);
                     const std::int64_t columns_inside =
                         inside(across, taps_across, (x + g.padding - left) / g.stride, g.out.width);
-                    gemm::gemm_event event = describe(e, stage::error_propagation, p, in.samples, false, &error.seen);
+                    gemm::gemm_event event = describe(e, stage::error_propagation, p, in.samples, false, &error);
                     event.macs = in.samples * rows_inside * columns_inside * g.in.channels * g.out.channels;
                     if (in.gated) event.gate = in.data.data() + origin;
                     event.gate_rows = places(in.samples);
@@ -403,8 +411,9 @@ class fixed::product {
     // --- events ----------------------------------------------------------------------------------------------------
 
     gemm::gemm_event describe(const engine& e, stage where, const gemm::problem& p, std::int64_t samples, bool probe,
-                              const histogram* seen_a) const {
+                              const tensor* from) const {
         const bool forward = where == stage::feed_forward, gradient = where == stage::weight_gradient;
+        const histogram* seen_a = from == nullptr ? nullptr : &from->seen;
         const operand& a = probe ? probe_a_ : forward ? activation_ : error_;
         const operand& b = gradient ? activation_ : probe ? probe_w_ : weight_;
         gemm::gemm_event event;
@@ -416,10 +425,12 @@ class fixed::product {
         event.macs = samples * geometry_.macs();
         if (!forward && !probe) event.active = &active_.index();
         event.a = {p.a, forward ? images(a, samples, geometry_.in, input_border()) : images(a, samples, geometry_.out, ep_),
-                   forward ? role::activation : role::error, seen_a, a.clips};
+                   forward ? role::activation : role::error, seen_a, a.clips, {}};
         event.b = {p.b, gradient ? images(b, samples, geometry_.in, input_border())
                                  : gemm::stored_images{b.data, 1, 1, 1, geometry_.weights()},
-                   gradient ? role::activation : role::weight, gradient ? nullptr : &weight_seen_, b.clips};
+                   gradient ? role::activation : role::weight, gradient ? nullptr : &weight_seen_, b.clips, {}};
+        if (from != nullptr) event.a.source = {from->data.data(), nullptr, from->size(), from->exponent};
+        if (forward && !probe) event.b.source = weight_source_;
         return event;
     }
 
@@ -506,6 +517,7 @@ class fixed::product {
     detail::active_samples active_;
     std::int64_t multiplied_ = 0;  // samples in the backward GEMMs
     histogram weight_seen_;  // of the master weights; the maximum alone when no more is needed
+    gemm::operand_source weight_source_;
     running_histogram running_;
     buffer<std::int64_t> aligned_, high_, low_;
     detail::channel_sums channel_sums_;

@@ -96,6 +96,17 @@ class softmax_cross_entropy {
 
     const batch_score& score() const noexcept { return score_; }
 
+    // Sum over the last batch of -log2(probability of the label), in units of 2^-16, for controllers. A probability that
+    // rounded to zero counts as one unit.
+    std::uint64_t loss_sum() const
+        requires std::is_same_v<value, std::int32_t>
+    {
+        std::uint64_t sum = 0;
+        for (const value p : probability_)
+            sum += (std::uint64_t{detail::probability_bits} << 16) - logarithm(static_cast<std::uint64_t>(std::max(p, 1)));
+        return sum;
+    }
+
     // Mean cross-entropy of the last batch, in nats: for reports only. A probability that rounded to zero counts as
     // half a unit.
     double mean_loss() const {

@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "../precision/fixed.hpp"
 #include "activation.hpp"
 #include "batch_norm.hpp"
 #include "layers.hpp"
@@ -185,6 +186,8 @@ class network {
         engine_.first_position = first_position;
         if constexpr (std::is_same_v<A, fixed>) engine_.probe = engine_.controller->begin_step(step);
         tensor& error = loss_(body_.forward(engine_, in_), labels);
+        if constexpr (std::is_same_v<A, fixed>)
+            if (engine_.controller->wants_loss()) engine_.controller->on_loss(loss_.loss_sum(), in_.samples);
         body_.backward(engine_, error, false);
         if constexpr (std::is_same_v<A, fixed>) engine_.controller->end_step();
         if (step % 128 == 127) body_.halve();

@@ -2,13 +2,15 @@
 //
 // A controller is asked for the widths of each layer before its GEMMs, may ask for one probe a step (a comparison of
 // the same GEMM at two widths), sees every gemm_event as an observer does, and is part of the checkpoint. To write one,
-// derive from `controller`; the network takes it by unique_ptr. Controllers here: fixed (below), laps.hpp.
+// derive from `controller`, or from bounded_controller (bounds.hpp) to have floors, ceilings and single stages; the
+// network takes it by unique_ptr. The library's own are in this folder, one header each; parse.hpp makes any from text.
 #pragma once
 
 #include <cstdint>
-#include <algorithm>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -41,56 +43,57 @@ struct probe_result {
     uint128 magnitude = 0;
 };
 
+// What a rule compared to decide on a layer and stage (FF or EP): a share and its threshold, in units of 2^-16.
+struct measurement {
+    int layer = 0;
+    stage where = stage::feed_forward;
+    std::uint32_t metric = 0, threshold = 0;
+};
+
 class controller {
   public:
     virtual ~controller() = default;
 
-    // Called once, when the network is built. Layers are those with a GEMM, in order.
+    // Called for each layer with a GEMM, in order, while the network is built; then `attach`, once.
+    virtual void layer_built(int /*layer*/, std::int64_t /*weights*/) {}
     virtual void attach(int layers) = 0;
     virtual layer_widths widths(int layer) const = 0;
+    // The exponent of an operand whose radix point does not follow the data; none: the radix policy decides.
+    virtual std::optional<int> exponent(int /*layer*/, role /*what*/) const { return std::nullopt; }
     // Largest width that `widths` may ever return: memory and accumulators are planned for it.
     virtual int ceiling() const { return max_width; }
     virtual std::optional<probe_request> begin_step(std::uint64_t /*step*/) { return std::nullopt; }
     virtual void on_probe(const probe_result& /*result*/) {}
     virtual void on_gemm(const gemm::gemm_event& /*event*/) {}
     virtual bool wants_events() const { return false; }
+    // The batch's loss: the sum over its samples of -log2(probability of the label), in units of 2^-16.
+    virtual void on_loss(std::uint64_t /*sum*/, std::int64_t /*samples*/) {}
+    virtual bool wants_loss() const { return false; }
+    // A layer's weight gradient: the exact sums over the batch, times 2^exponent. Valid only during the call.
+    virtual void on_gradient(int /*layer*/, std::span<const std::int64_t> /*sums*/, int /*exponent*/) {}
+    virtual bool wants_gradients() const { return false; }
     virtual void end_step() {}
+    // Hands out what was compared in that step, if it was the last one in which anything was. For reports.
+    virtual void each_measurement(std::uint64_t step, const std::function<void(const measurement&)>& visit) const {
+        if (step != measured_at_) return;
+        for (const measurement& m : measured_) visit(m);
+    }
     // Settings and state; the settings let a resumed run refuse another controller.
     virtual std::string description() const = 0;
     virtual void visit(state_visitor& visitor) = 0;
     virtual std::unique_ptr<controller> clone() const = 0;
-};
 
-// The same widths from the first step to the last: `feed_forward` bits for A and W, `error_propagation` bits for E, and
-// optionally another width for the last layer's operands.
-class fixed final : public controller {
-  public:
-    explicit fixed(int feed_forward, int error_propagation, std::optional<int> last_layer = std::nullopt)
-        : forward_(checked_width(feed_forward, "precision fixed: feed-forward width")),
-          backward_(checked_width(error_propagation, "precision fixed: error-propagation width")),
-          last_(last_layer) {
-        if (last_) checked_width(*last_, "last-layer width");
+  protected:
+    void reserve_measurements(std::size_t most) { measured_.reserve(most); }
+    void note(std::uint64_t step, const measurement& m) {
+        if (step != measured_at_) measured_.clear();
+        measured_at_ = step;
+        measured_.push_back(m);
     }
-    explicit fixed(int width) : fixed(width, width) {}
-
-    void attach(int layers) override { layers_ = layers; }
-    layer_widths widths(int layer) const override {
-        if (last_ && layer == layers_ - 1) return {*last_, *last_, *last_};
-        return {forward_, forward_, backward_};
-    }
-    int ceiling() const override { return std::max({forward_, backward_, last_.value_or(0)}); }
-    std::string description() const override {
-        std::string text = "fixed:" + std::to_string(forward_) + "," + std::to_string(backward_);
-        if (last_) text += " last:" + std::to_string(*last_);
-        return text;
-    }
-    void visit(state_visitor&) override {}
-    std::unique_ptr<controller> clone() const override { return std::make_unique<fixed>(*this); }
 
   private:
-    int forward_, backward_;
-    std::optional<int> last_;
-    int layers_ = 0;
+    std::vector<measurement> measured_;
+    std::uint64_t measured_at_ = 0;
 };
 
 }  // namespace lamella::precision

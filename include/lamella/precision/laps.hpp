@@ -20,7 +20,7 @@
 
 #include "../core/decimal.hpp"
 #include "../slice/encoding.hpp"
-#include "controller.hpp"
+#include "bounds.hpp"
 
 namespace lamella::precision {
 
@@ -31,80 +31,55 @@ struct laps_settings {
     std::uint32_t patience = 2;   // down probes running that must agree
     std::uint32_t cooldown = 1;   // probes of a layer and stage that a change silences
     int first_width = 8;          // bits; the rung at or next below it is taken
-    int last_layer_width = 0;     // bits; 0 leaves the last layer to the controller
     slice::encoding digits = slice::encoding::sign_magnitude;
 };
 
 // Parses "hi:lo:every:patience:cooldown". Throws argument_error.
 inline laps_settings parse_laps(std::string_view text, laps_settings base = {}) {
-    std::vector<std::string> field(1);
-    for (const char c : text)
-        if (c == ':')
-            field.emplace_back();
-        else
-            field.back().push_back(c);
+    const std::vector<std::string> field = detail::fields(text, ':');
     if (field.size() != 5) throw argument_error("laps", "hi:lo:every:patience:cooldown", std::string(text));
-    const auto count = [&](std::size_t i, const char* name, std::uint32_t least) {
-        if (field[i].empty() || field[i].size() > 9 || field[i].find_first_not_of("0123456789") != std::string::npos)
-            throw argument_error(name, "a whole number", field[i]);
-        const auto value = static_cast<std::uint32_t>(std::stoul(field[i]));
-        if (value < least) throw argument_error(name, "at least " + std::to_string(least), field[i]);
-        return value;
-    };
     base.hi = static_cast<std::uint32_t>(parse_fraction(field[0], 16, "laps hi"));
     base.lo = static_cast<std::uint32_t>(parse_fraction(field[1], 16, "laps lo"));
     if (base.lo > base.hi) throw argument_error("laps lo", "at most hi (" + field[0] + ")", field[1]);
-    base.every = count(2, "laps every", 1);
-    base.patience = count(3, "laps patience", 1);
-    base.cooldown = count(4, "laps cooldown", 0);
+    base.every = detail::whole_number(field[2], "laps every", 1);
+    base.patience = detail::whole_number(field[3], "laps patience", 1);
+    base.cooldown = detail::whole_number(field[4], "laps cooldown", 0);
     return base;
 }
 
-class laps final : public controller {
+class laps final : public bounded_controller {
   public:
     explicit laps(const laps_settings& settings) : settings_(settings), ladder_(slice::ladder_of(settings.digits)) {
         checked_width(settings.first_width, "first width");
-        if (settings.last_layer_width != 0) checked_width(settings.last_layer_width, "last-layer width");
         if (settings.every == 0) throw argument_error("laps every", "at least 1", "0");
         for (int r = 0; r < ladder_.rungs; ++r)
             if (width_of(r) <= settings.first_width) first_rung_ = r;
     }
 
-    void attach(int layers) override {
-        layers_ = layers;
-        slots_.assign(static_cast<std::size_t>(2 * layers), slot{first_rung_, 0, 0, 0, 0});
-    }
-
-    layer_widths widths(int layer) const override {
-        if (pinned(layer)) return {settings_.last_layer_width, settings_.last_layer_width, settings_.last_layer_width};
-        const int forward = width_of(static_cast<int>(at(layer, 0).rung));
-        return {forward, forward, width_of(static_cast<int>(at(layer, 1).rung))};
-    }
-
     std::optional<probe_request> begin_step(std::uint64_t step) override {
-        if (step % settings_.every != settings_.every - 1 || layers_ == 0) return std::nullopt;
-        const int targets = 2 * (settings_.last_layer_width != 0 ? layers_ - 1 : layers_);
-        if (targets == 0) return std::nullopt;
-        const int target = static_cast<int>(next_ % static_cast<std::uint64_t>(targets));
+        step_ = step;
+        if (step % settings_.every != settings_.every - 1 || targets_.empty()) return std::nullopt;
+        const std::size_t target = targets_[static_cast<std::size_t>(next_ % targets_.size())];
         ++next_;
-        const int layer = target / 2;
-        slot& s = at(layer, target % 2);
-        const int rung = static_cast<int>(s.rung);
-        const bool up = rung == 0 || (rung + 1 < ladder_.rungs && s.turn % 2 == 0);
+        slot& s = slots_[target];
+        const bool up = s.rung == s.lowest || (s.rung < s.highest && s.turn % 2 == 0);
         ++s.turn;
-        const int low = up ? rung : rung - 1;
-        return probe_request{layer, target % 2 == 0 ? stage::feed_forward : stage::error_propagation, width_of(low),
+        const int low = static_cast<int>(up ? s.rung : s.rung - 1);
+        return probe_request{static_cast<int>(target / 2),
+                             target % 2 == 0 ? stage::feed_forward : stage::error_propagation, width_of(low),
                              width_of(low + 1)};
     }
 
     void on_probe(const probe_result& result) override {
         if (result.magnitude == 0) return;
-        slot& s = at(result.request.layer, result.request.where == stage::feed_forward ? 0 : 1);
+        const probe_request& asked = result.request;
+        slot& s = at(asked.layer, asked.where == stage::feed_forward ? 0 : 1);
+        const bool up = asked.low == width_of(static_cast<int>(s.rung));
+        note(step_, {asked.layer, asked.where, share(result), up ? settings_.hi : settings_.lo});
         if (s.silent > 0) {
             --s.silent;
             return;
         }
-        const bool up = result.request.low == width_of(static_cast<int>(s.rung));
         if (up) {
             if ((result.distance << 16) > result.magnitude * settings_.hi) move(s, 1);
         } else if ((result.distance << 16) < result.magnitude * settings_.lo) {
@@ -117,29 +92,58 @@ class laps final : public controller {
     // Width changes of a layer and stage (0 FF, 1 EP) so far.
     std::int64_t changes(int layer, int which) const { return at(layer, which).changes; }
 
-    std::string description() const override {
-        return "laps hi:" + std::to_string(settings_.hi) + " lo:" + std::to_string(settings_.lo) +
-               " every:" + std::to_string(settings_.every) + " patience:" + std::to_string(settings_.patience) +
-               " cooldown:" + std::to_string(settings_.cooldown) + " first:" + std::to_string(width_of(first_rung_)) +
-               " last:" + std::to_string(settings_.last_layer_width) + " " + std::string(name_of(settings_.digits));
-    }
     void visit(state_visitor& visitor) override {
         visitor.integer("next", next_);
         for (std::size_t i = 0; i < slots_.size(); ++i) {
             slot& s = slots_[i];
             std::int64_t state[5] = {s.rung, s.turn, s.agreed, s.silent, s.changes};
             visitor.integers("slot" + std::to_string(i), std::span<std::int64_t>(state));
-            s = {std::clamp<std::int64_t>(state[0], 0, ladder_.rungs - 1), state[1], state[2], state[3], state[4]};
+            s.rung = std::clamp(state[0], s.lowest, s.highest);
+            s.turn = state[1];
+            s.agreed = state[2];
+            s.silent = state[3];
+            s.changes = state[4];
         }
     }
     std::unique_ptr<controller> clone() const override { return std::make_unique<laps>(*this); }
 
   private:
+    // A layer and stage: its rung between those that its bounds allow.
     struct slot {
-        std::int64_t rung, turn, agreed, silent, changes;
+        std::int64_t lowest = 0, highest = 0, rung = 0, turn = 0, agreed = 0, silent = 0, changes = 0;
     };
+
+    void start() override {
+        slots_.assign(static_cast<std::size_t>(2 * layers()), {});
+        targets_.clear();
+        for (std::size_t i = 0; i < slots_.size(); ++i) {
+            slot& s = slots_[i];
+            const width_bounds& allowed = bounds(static_cast<int>(i / 2));
+            s.highest = ladder_.rungs - 1;
+            while (s.lowest < s.highest && width_of(static_cast<int>(s.lowest)) < allowed.lowest) ++s.lowest;
+            while (s.highest > s.lowest && width_of(static_cast<int>(s.highest)) > allowed.highest) --s.highest;
+            s.rung = std::clamp<std::int64_t>(first_rung_, s.lowest, s.highest);
+            const stage where = i % 2 == 0 ? stage::feed_forward : stage::error_propagation;
+            if (s.lowest < s.highest && serves(where)) targets_.push_back(i);
+        }
+    }
+    layer_widths wanted(int layer) const override {
+        const int forward = width_of(static_cast<int>(at(layer, 0).rung));
+        return {forward, forward, width_of(static_cast<int>(at(layer, 1).rung))};
+    }
+    std::string settings_text() const override {
+        return "laps hi:" + std::to_string(settings_.hi) + " lo:" + std::to_string(settings_.lo) +
+               " every:" + std::to_string(settings_.every) + " patience:" + std::to_string(settings_.patience) +
+               " cooldown:" + std::to_string(settings_.cooldown) + " first:" + std::to_string(width_of(first_rung_)) + " " +
+               std::string(name_of(settings_.digits));
+    }
+
+    // The distance as a share of the magnitude, in units of 2^-16, for the record.
+    static std::uint32_t share(const probe_result& r) noexcept {
+        const uint128 quotient = (r.distance << 16) / r.magnitude;
+        return quotient >> 32 != 0 ? ~std::uint32_t{0} : static_cast<std::uint32_t>(quotient);
+    }
     int width_of(int rung) const { return ladder_.width[static_cast<std::size_t>(rung)]; }
-    bool pinned(int layer) const { return settings_.last_layer_width != 0 && layer == layers_ - 1; }
     slot& at(int layer, int which) { return slots_[static_cast<std::size_t>(2 * layer + which)]; }
     const slot& at(int layer, int which) const { return slots_[static_cast<std::size_t>(2 * layer + which)]; }
     void move(slot& s, int by) {
@@ -152,9 +156,9 @@ class laps final : public controller {
     laps_settings settings_;
     slice::ladder ladder_;
     int first_rung_ = 0;
-    int layers_ = 0;
-    std::uint64_t next_ = 0;
+    std::uint64_t next_ = 0, step_ = 0;
     std::vector<slot> slots_;
+    std::vector<std::size_t> targets_;  // slots that may move, in turn
 };
 
 }  // namespace lamella::precision

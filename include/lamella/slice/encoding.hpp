@@ -95,4 +95,11 @@ constexpr ladder ladder_of(encoding e) noexcept {
     }
 }
 
+// The rung at or next above a width of up to 16 bits: what costs no more slices than that width.
+constexpr int rung_at_least(const ladder& l, int width) noexcept {
+    int r = 0;
+    while (r + 1 < l.rungs && l.width[static_cast<std::size_t>(r)] < width) ++r;
+    return l.width[static_cast<std::size_t>(r)];
+}
+
 }  // namespace lamella::slice
