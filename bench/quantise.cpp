@@ -110,7 +110,7 @@ void radix_row(benchmark::State& state, radix_rule rule) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    for (const path isa : {path::scalar, path::avx2, path::avx512, path::neon}) {
+    for (const path isa : all_paths) {
         if (!available(isa)) continue;
         const std::string name(name_of(isa));
         for (const int width : {8, 16}) {

@@ -129,7 +129,7 @@ TEST_CASE("the counter sees what a buffer takes") {
 }
 
 TEST_CASE("no step after the first takes memory, whatever widths and probes come") {
-    for (const path isa : {path::scalar, path::avx2, path::avx512, path::neon}) {
+    for (const path isa : all_paths) {
         if (!available(isa)) continue;
         for (const gemm::execution how : {gemm::execution::fused, gemm::execution::sliced, gemm::execution::reference})
             for (const int threads : {1, 3}) {

@@ -17,7 +17,7 @@ namespace {
 
 std::vector<path> paths() {
     std::vector<path> found;
-    for (path p : {path::scalar, path::avx2, path::avx512, path::neon})
+    for (path p : all_paths)
         if (available(p)) found.push_back(p);
     return found;
 }
@@ -520,7 +520,7 @@ TEST_CASE("a path that the machine lacks is refused") {
     out.rows = axis::linear(1, 1);
     out.exact = &sum;
     int refused = 0;
-    for (const path isa : {path::scalar, path::avx2, path::avx512, path::neon}) {
+    for (const path isa : all_paths) {
         gemm::settings how;
         how.isa = isa;
         if (available(isa)) {

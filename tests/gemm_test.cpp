@@ -221,7 +221,7 @@ struct gemm_case {
 
 std::vector<path> paths() {
     std::vector<path> found;
-    for (const path p : {path::scalar, path::avx2, path::avx512, path::neon})
+    for (const path p : all_paths)
         if (available(p)) found.push_back(p);
     return found;
 }

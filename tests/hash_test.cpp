@@ -76,7 +76,7 @@ std::string hash_after(const Model& model, maker controller, const gemm::setting
 
 std::vector<path> paths() {
     std::vector<path> found;
-    for (const path isa : {path::scalar, path::avx2, path::avx512, path::neon})
+    for (const path isa : all_paths)
         if (available(isa)) found.push_back(isa);
     return found;
 }

@@ -12,7 +12,7 @@ namespace {
 
 std::vector<path> paths() {
     std::vector<path> found;
-    for (const path p : {path::scalar, path::avx2, path::avx512, path::neon})
+    for (const path p : all_paths)
         if (available(p)) found.push_back(p);
     return found;
 }

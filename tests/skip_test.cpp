@@ -114,7 +114,7 @@ TEST_CASE("larger products, in which rows are cut into blocks, at every share of
     std::mt19937 random(2);
     for (const int zeros : {0, 30, 60, 80, 95, 99, 100})
         for (const bool clustered : {false, true}) {
-            const std::int64_t m = 431, n = 150, k = 520;
+            const std::int64_t m = 431, n = 150, k = clustered ? 520 : 1300;
             operand x(m * k, zeros, k, clustered ? 12 : 1, clustered ? 8 : 4, true, random),
                 y(n * k, 0, k, 1, 1, true, random);
             x.matrix(m, k, false);

@@ -77,7 +77,7 @@ TEST_CASE("planes hold the digits, bitmaps mark those that are not zero, counts 
         const auto rows = static_cast<std::int64_t>(random() % 20);
         const auto depth = static_cast<std::int64_t>(random() % 600);
         const auto multiple = static_cast<std::int64_t>(1 + random() % 24);
-        for (const path isa : {path::scalar, path::avx2, path::avx512, path::neon}) {
+        for (const path isa : all_paths) {
             if (!available(isa)) continue;
             const mismatches wrong = width <= byte_width
                                          ? compare<std::int8_t>(matrix, e, width, rows, depth, multiple, isa, random)

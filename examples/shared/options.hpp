@@ -80,8 +80,8 @@ inline void declare(CLI::App& app, options& o, const std::vector<std::string>& m
 
     app.add_option("--threads", o.threads, "threads; 0: LAMELLA_THREADS, else one a core")
         ->check(CLI::NonNegativeNumber)->capture_default_str()->group("Machine");
-    app.add_option("--path", o.path, "instruction set: auto (LAMELLA_PATH, else the fastest), scalar, avx2, avx512, neon")
-        ->check(choice({"auto", "scalar", "avx2", "avx512", "neon"}))->capture_default_str()->group("Machine");
+    app.add_option("--path", o.path, "instruction set: auto (LAMELLA_PATH, else the fastest), or a path's name")
+        ->check(choice({"auto", "scalar", "avx2", "avx_vnni", "avx512", "neon", "neon_dot"}))->capture_default_str()->group("Machine");
     app.add_option("--execution", o.execution, "of the products")
         ->check(choice({"fused", "sliced", "reference"}))->capture_default_str()->group("Machine");
 

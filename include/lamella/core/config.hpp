@@ -25,6 +25,16 @@
 #endif
 #endif
 
+// 1 when the compiler can also make Arm's dot products: g++ through a target attribute, clang++ when its flags name
+// them.
+#ifndef LAMELLA_NEON_DOT
+#if LAMELLA_NEON && (defined(__ARM_FEATURE_DOTPROD) || !defined(__clang__))
+#define LAMELLA_NEON_DOT 1
+#else
+#define LAMELLA_NEON_DOT 0
+#endif
+#endif
+
 // 1 when kernels may run on OpenMP threads (`lamella::openmp`). Results never depend on it.
 #ifndef LAMELLA_OPENMP
 #if defined(_OPENMP)

@@ -11,13 +11,49 @@
 #include "config.hpp"
 #include "errors.hpp"
 
+#if LAMELLA_X86
+#include <cpuid.h>
+#endif
+#if LAMELLA_NEON && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
 namespace lamella {
 
-// avx512: F, BW, DQ, VL, CD and VNNI. neon: 64-bit Arm.
-enum class path : unsigned char { scalar, avx2, avx512, neon };
+// avx_vnni: AVX2 with dot products on 32-byte vectors, as AVX-VNNI or as AVX-512 VL and VNNI have them. avx512: F, BW,
+// DQ, VL, CD and VNNI. neon: 64-bit Arm. neon_dot: with its dot products (sdot). Only products tell avx_vnni from avx2,
+// and neon_dot from neon.
+enum class path : unsigned char { scalar, avx2, avx_vnni, avx512, neon, neon_dot };
 
-inline constexpr std::array<std::string_view, 4> path_names{"scalar", "avx2", "avx512", "neon"};
+inline constexpr std::array all_paths{path::scalar, path::avx2, path::avx_vnni,
+                                      path::avx512, path::neon, path::neon_dot};
+inline constexpr std::array<std::string_view, 6> path_names{"scalar", "avx2", "avx_vnni", "avx512", "neon", "neon_dot"};
 constexpr std::string_view name_of(path p) noexcept { return path_names[static_cast<std::size_t>(p)]; }
+
+constexpr bool has_avx2(path p) noexcept { return p == path::avx2 || p == path::avx_vnni; }
+
+namespace detail {
+#if LAMELLA_X86
+// The same instructions in their older encoding, on CPUs without AVX-512. Compilers do not all know the name.
+inline bool has_avx_vnni() noexcept {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __builtin_cpu_supports("avx2") && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & 1u << 4) != 0;
+}
+inline bool has_avx512_vnni() noexcept {
+    return __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+}
+#endif
+// sdot, known to the compiler and to the CPU.
+inline bool has_neon_dot() noexcept {
+#if defined(__ARM_FEATURE_DOTPROD)
+    return true;
+#elif LAMELLA_NEON_DOT && defined(__linux__)
+    return (getauxval(AT_HWCAP) & 1u << 20) != 0;  // HWCAP_ASIMDDP
+#else
+    return false;
+#endif
+}
+}  // namespace detail
 
 // True when this machine can run the path.
 inline bool available(path p) noexcept {
@@ -25,6 +61,8 @@ inline bool available(path p) noexcept {
         case path::scalar: return true;
 #if LAMELLA_X86
         case path::avx2: return __builtin_cpu_supports("avx2") != 0;
+        case path::avx_vnni:
+            return __builtin_cpu_supports("avx2") && (detail::has_avx_vnni() || detail::has_avx512_vnni());
         case path::avx512:
             return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
@@ -32,6 +70,7 @@ inline bool available(path p) noexcept {
 #endif
 #if LAMELLA_NEON
         case path::neon: return true;
+        case path::neon_dot: return detail::has_neon_dot();
 #endif
         default: return false;
     }
@@ -40,7 +79,7 @@ inline bool available(path p) noexcept {
 // The fastest path of this machine.
 inline path best_path() noexcept {
     static const path best = [] {
-        for (path p : {path::avx512, path::avx2, path::neon})
+        for (path p : {path::avx512, path::avx_vnni, path::avx2, path::neon_dot, path::neon})
             if (available(p)) return p;
         return path::scalar;
     }();
@@ -57,7 +96,7 @@ inline path parse_path(std::string_view name) {
             if (!available(p)) throw argument_error("path", "one that this CPU has", std::string(name));
             return p;
         }
-    throw argument_error("path", "auto, scalar, avx2, avx512 or neon", std::string(name));
+    throw argument_error("path", "auto, scalar, avx2, avx_vnni, avx512, neon or neon_dot", std::string(name));
 }
 
 }  // namespace lamella

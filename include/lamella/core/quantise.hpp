@@ -65,7 +65,7 @@ inline void fill_groups(path isa, const random_site& site, std::uint32_t positio
                         std::int64_t groups, std::uint16_t* out) noexcept {
 #if LAMELLA_X86
     if (isa == path::avx512) return fill_groups_avx512(make_stem(site, position), first_block, groups, out);
-    if (isa == path::avx2) return fill_groups_avx2(make_stem(site, position), first_block, groups, out);
+    if (has_avx2(isa)) return fill_groups_avx2(make_stem(site, position), first_block, groups, out);
 #endif
     static_cast<void>(isa);
     fill_groups_plain(site, position, first_block, groups, out);
@@ -76,7 +76,7 @@ inline tally round_elements(path isa, const Source* x, const std::uint16_t* draw
                             int dropped, std::int32_t largest) noexcept {
 #if LAMELLA_X86
     if (isa == path::avx512) return round_avx512<Kind>(x, draw, out, n, dropped, largest);
-    if (isa == path::avx2) return round_avx2<Kind>(x, draw, out, n, dropped, largest);
+    if (has_avx2(isa)) return round_avx2<Kind>(x, draw, out, n, dropped, largest);
 #endif
     static_cast<void>(isa);
     return round_plain<Kind>(x, draw, out, n, dropped, largest);

@@ -10,6 +10,7 @@
 
 #include "../core/quantise.hpp"
 #include "check.hpp"
+#include "correction.hpp"
 #include "drain.hpp"
 #include "operation.hpp"
 #include "pack.hpp"
@@ -116,21 +117,20 @@ class fused_call {
         for (thread_memory& t : memory_.threads) t.skip.resize(skip_rows_, groups);
     }
 
-    // Bytes need a correction only when both operands have negative mantissas; that is seen at the first of them.
+    // Bytes need a correction only when both operands have negative mantissas; that is seen at the first of them. NEON
+    // multiplies signed bytes.
     void choose_kind() {
         kind_ = plan_.words ? group_kind::words : group_kind::bytes;
-#if LAMELLA_X86
-        if (plan_.words) return;
-        const auto nonnegative = [](const fused_side& side) {
+        if (plan_.words || isa_ == path::neon_dot) return;
+        const auto is_nonnegative = [&](const fused_side& side) {
             const offset_range range = side.storage();
             return side.dense() &&
-                   nonnegative_avx512(static_cast<const std::int8_t*>(side.view.data) + range.low, range.size());
+                   nonnegative(isa_, static_cast<const std::int8_t*>(side.view.data) + range.low, range.size());
         };
-        if (nonnegative(plan_.left))
+        if (is_nonnegative(plan_.left))
             kind_ = group_kind::bytes_unsigned_left;
         else
-            corrected_ = !nonnegative(plan_.right);
-#endif
+            corrected_ = !is_nonnegative(plan_.right);
     }
 
     // ---- packing ----------------------------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ class fused_call {
                 fill_offsets(out_rows_, x.row_begin, x.rows(), 1, mine.output_rows.data());
                 // A column past the last one holds zeros, so that its sums are the corrections of the others.
                 const bool spare = last == panels_ - 1 && plan_.columns % plan_.lane_columns() != 0;
-                if (corrected_ && !spare) sum_rows(x, mine);
+                if (corrected_ && !spare) sum_left(x, mine);
                 if (listed) mask_rows(x, mine);
                 for (std::int64_t panel = last; panel >= first; --panel) {
                     if (listed && (panel == last || panel == panels_ - 2)) list_tiles(x, panel_vectors(panel), mine);
@@ -261,7 +261,7 @@ class fused_call {
                 for (; x.row_begin < plan_.rows; x.row_begin += step) {
                     x.row_end = std::min(plan_.rows, x.row_begin + step);
                     fill_rows(x, mine);
-                    if (corrected_ && !spare) sum_rows(x, mine);
+                    if (corrected_ && !spare) sum_left(x, mine);
                     if (listed) mask_rows(x, mine);
                     for (std::int64_t panel = panels_ - 1; panel >= 0; --panel) {
                         if (listed && panel >= panels_ - 2) list_tiles(x, panel_vectors(panel), mine);
@@ -379,15 +379,18 @@ class fused_call {
     static void multiply_listed(const skip_tile& tile, const skip_memory& lists, tile_job& job,
                                 const tile_kernel& kernel) {
         const std::uint32_t* groups = lists.groups.data() + tile.first;
+        const std::int32_t* count = lists.counts.data() + tile.first_count;
         job.list = groups;
-        job.list_count = tile.count[0];
+        job.list_count = *count;
         if (tile.kind == skip_kind::tile_list) return kernel.run_list(job);
         const std::int32_t* values = lists.values.data() + tile.first;
-        for (int r = 0; r < tile.rows; ++r) {
-            kernel.run_row(groups, values, tile.count[r], job.right, job.sums + r * kernel.vectors * tile_lanes);
-            groups += tile.count[r];
-            values += tile.count[r];
-        }
+        for (int piece = 0; piece < tile.pieces; ++piece)
+            for (int r = 0; r < tile.rows; ++r, ++count) {
+                kernel.run_row(groups, values, *count, job.right, job.sums + r * kernel.vectors * tile_lanes,
+                               piece != 0);
+                groups += *count;
+                values += *count;
+            }
     }
 
     // Byte offsets of the part's rows. Tiles may reach past the last row: they read rows that exist, in vain.
@@ -406,19 +409,14 @@ class fused_call {
     }
 
     // corrections[row] = 128 x the sum of the left row over the part's chunk, one block.
-    void sum_rows(const part& x, thread_memory& mine) const {
-#if LAMELLA_X86
+    void sum_left(const part& x, thread_memory& mine) const {
         const depth_block& from = memory_.walk.blocks[size(chunk_begin(x.chunk))];
         const depth_block& to = memory_.walk.blocks[size(chunk_end(x.chunk))];
         if (plan_.direct)
-            return sum_rows_avx512(x.left, mine.left_rows.data(), x.rows(), memory_.spans.data() + from.spans,
-                                   to.spans - from.spans, mine.corrections.data());
+            return sum_rows(isa_, x.left, mine.left_rows.data(), x.rows(), memory_.spans.data() + from.spans,
+                            to.spans - from.spans, mine.corrections.data());
         for (std::int64_t i = 0; i < x.rows(); i += tile_lanes)
-            sum_packed_avx512(x.left + mine.left_rows[size(i)], to.groups - from.groups, mine.corrections.data() + i);
-#else
-        static_cast<void>(x);
-        static_cast<void>(mine);
-#endif
+            sum_packed(isa_, x.left + mine.left_rows[size(i)], to.groups - from.groups, mine.corrections.data() + i);
     }
 
     // ---- zeros ------------------------------------------------------------------------------------------------------
@@ -502,7 +500,7 @@ class fused_call {
         const std::int64_t alike = std::max<std::int64_t>(1, plan_.vectors / vectors);  // panels that share the lists
         fill_group_offsets(memory_.walk, plan_.direct, chunk_begin(x.chunk), chunk_end(x.chunk),
                            plan_.elements_a_group(), skip.left.data());
-        std::int64_t entries = 0;
+        std::int64_t entries = 0, counts = 0;
         skip_tile* tile = skip.tiles.data();
         tile_kernel kernel;
         for (std::int64_t row = x.row_begin; row < x.row_end; row += kernel.rows, ++tile) {
@@ -511,20 +509,28 @@ class fused_call {
             tile->first = entries;
             const std::int64_t local = row - x.row_begin;
             const std::uint64_t* nonzero = skip.nonzero.data() + local * words;
+            const tile_counts found = count_tile_avx512(nonzero, words, tile->rows);
             skip_estimate cost;
-            cost.add(kernel.rows, tile->rows, groups, count_tile_avx512(nonzero, words, tile->rows));
+            cost.add(kernel.rows, tile->rows, groups, found);
             tile->kind = cost.choose(memory_.skipping, alike * vectors, vectors, kernel);
+            tile->first_count = counts;
             if (tile->kind == skip_kind::tile_list) {
-                tile->count[0] = static_cast<std::int32_t>(
-                    list_tile_avx512(nonzero, words, tile->rows, skip.groups.data() + entries));
-                entries += tile->count[0];
+                const std::int64_t made = list_tile_avx512(nonzero, words, tile->rows, skip.groups.data() + entries);
+                skip.counts[size(counts++)] = static_cast<std::int32_t>(made);
+                entries += made;
             }
-            for (int r = 0; r < tile->rows && tile->kind == skip_kind::row_list; ++r) {
-                tile->count[r] = static_cast<std::int32_t>(
-                    list_row_avx512(nonzero + r * words, words, x.left + mine.left_rows[size(local + r)],
-                                    skip.left.data(), skip.groups.data() + entries, skip.values.data() + entries));
-                entries += tile->count[r];
-            }
+            if (tile->kind != skip_kind::row_list) continue;
+            const std::int64_t piece = list_piece_words(found, tile->rows * groups, words, vectors);
+            tile->pieces = static_cast<int>(whole(words, piece));
+            for (std::int64_t first = 0; first < words; first += piece)
+                for (int r = 0; r < tile->rows; ++r) {
+                    const std::int64_t made =
+                        list_row_avx512(nonzero + r * words, first, std::min(words, first + piece),
+                                        x.left + mine.left_rows[size(local + r)], skip.left.data(),
+                                        skip.groups.data() + entries, skip.values.data() + entries);
+                    skip.counts[size(counts++)] = static_cast<std::int32_t>(made);
+                    entries += made;
+                }
         }
 #else
         static_cast<void>(x);

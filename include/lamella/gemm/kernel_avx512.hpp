@@ -7,7 +7,6 @@
 #include <type_traits>
 
 #include "../core/path.hpp"
-#include "depth.hpp"
 #include "drain_avx512.hpp"
 #include "tile.hpp"
 
@@ -118,62 +117,18 @@ LAMELLA_TARGET_AVX512 void tile_avx512(const tile_job& job) {
     }
 }
 
-// into[i] = 128 x the sum of the bytes of row i over the spans, modulo 2^32. Four rows at a time, `rows` and `into`
-// filled up to a multiple of four.
-LAMELLA_TARGET_AVX512 inline void sum_rows_avx512(const std::byte* left, const std::int64_t* rows, std::int64_t count,
-                                                  const group_span* spans, std::int64_t span_count,
-                                                  std::int32_t* into) {
-    const __m512i ones = _mm512_set1_epi8(1);
-    for (std::int64_t i = 0; i < count; i += 4) {
-        __m512i x[4];
-#pragma GCC unroll 4
-        for (int r = 0; r < 4; ++r) x[r] = _mm512_setzero_si512();
-        for (std::int64_t s = 0; s < span_count; ++s) {
-            const std::byte* from = left + spans[s].left;
-            for (std::int64_t k = spans[s].bytes; k > 0; k -= vector_bytes, from += vector_bytes) {
-                const std::uint64_t mask = k >= vector_bytes ? ~std::uint64_t{0} : (std::uint64_t{1} << k) - 1;
-#pragma GCC unroll 4
-                for (int r = 0; r < 4; ++r)
-                    x[r] = _mm512_dpbusd_epi32(x[r], ones, _mm512_maskz_loadu_epi8(mask, from + rows[i + r]));
-            }
-        }
-        const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(x[0], x[1]), _mm512_unpackhi_epi32(x[0], x[1]));
-        const __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(x[2], x[3]), _mm512_unpackhi_epi32(x[2], x[3]));
-        const __m512i sums = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
-        const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(sums), _mm512_extracti64x4_epi64(sums, 1));
-        const __m128i total = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(into + i), _mm_slli_epi32(total, 7));
-    }
-}
-
-// The same of the 16 rows of a packed vector.
-LAMELLA_TARGET_AVX512 inline void sum_packed_avx512(const std::byte* packed, std::int64_t groups, std::int32_t* into) {
-    const __m512i ones = _mm512_set1_epi8(1);
-    __m512i sum = _mm512_setzero_si512();
-    for (std::int64_t g = 0; g < groups; ++g)
-        sum = _mm512_dpbusd_epi32(sum, ones, _mm512_load_si512(packed + g * vector_bytes));
-    _mm512_storeu_si512(into, _mm512_slli_epi32(sum, 7));
-}
-
-// True when no byte of [from, from + count) is negative. Stops at the first one.
-LAMELLA_TARGET_AVX512 inline bool nonnegative_avx512(const std::int8_t* from, std::int64_t count) {
-    for (; count >= vector_bytes; count -= vector_bytes, from += vector_bytes)
-        if (_mm512_movepi8_mask(_mm512_loadu_si512(from)) != 0) return false;
-    if (count == 0) return true;
-    return _mm512_movepi8_mask(_mm512_maskz_loadu_epi8((std::uint64_t{1} << count) - 1, from)) == 0;
-}
-
 // One row's non-zero groups, listed with their values, times all columns of a panel. Several sets of accumulators hide
 // the latency of the dot product.
 template <class Multiply, int Vectors>
 LAMELLA_TARGET_AVX512 void row_avx512(const std::uint32_t* groups, const std::int32_t* values, std::int64_t count,
-                                      const std::byte* right, std::int32_t* sums) {
+                                      const std::byte* right, std::int32_t* sums, bool add) {
     constexpr int sets = Vectors == 1 ? 4 : 2;
     __m512i sum[sets][Vectors];
 #pragma GCC unroll 4
     for (int s = 0; s < sets; ++s)
 #pragma GCC unroll 4
-        for (int v = 0; v < Vectors; ++v) sum[s][v] = _mm512_setzero_si512();
+        for (int v = 0; v < Vectors; ++v)
+            sum[s][v] = s == 0 && add ? _mm512_load_si512(sums + v * tile_lanes) : _mm512_setzero_si512();
     for (; count >= sets; count -= sets, groups += sets, values += sets) {
 #pragma GCC unroll 4
         for (int s = 0; s < sets; ++s) {

@@ -33,8 +33,8 @@ void tile_scalar(const tile_job& job) {
 }
 
 inline tile_kernel word_kernel_scalar(int vectors) noexcept {
-    if (vectors == 1) return {tile_scalar<4, 1>, 4, 1, false};
-    return {tile_scalar<2, 2>, 2, 2, false};
+    if (vectors == 1) return {tile_scalar<4, 1>, 4, 1};
+    return {tile_scalar<2, 2>, 2, 2};
 }
 
 }  // namespace lamella::gemm::detail

@@ -16,6 +16,7 @@ inline void pack_lanes(path isa, const pack_job& job, const lane_rows& rows, std
         return pack_depth_avx512(job, rows, into);
     if (isa == path::avx512 && job.fold == 1 && rows.pieces <= 4) return pack_rows_avx512(job, rows, into);
 #endif
+    if (!job.words && job.fold == 1) return pack_bytes(isa, job, rows, into);
     if (job.words && job.fold == 1) {
         if (job.source_bytes) return pack_words(isa, static_cast<const std::int8_t*>(job.data), job, rows, into);
         return pack_words(isa, static_cast<const std::int16_t*>(job.data), job, rows, into);

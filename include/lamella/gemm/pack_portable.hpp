@@ -147,4 +147,40 @@ LAMELLA_MULTIVERSION_TEMPLATE(pack_words, (class Source),
                               (const Source* data, const pack_job& job, const lane_rows& rows, std::byte* to),
                               (data, job, rows, to))
 
+// Bytes, not folded: four elements of each of 16 rows.
+LAMELLA_ALWAYS_INLINE void pack_bytes_body(const pack_job& job, const lane_rows& rows, std::byte* to) {
+    const auto* data = static_cast<const std::uint8_t*>(job.data);
+    const depth_walk& walk = *job.walk;
+    const std::int64_t stride = walk.stride[job.side];
+    const std::int64_t* table = walk.tabled ? walk.table[job.side].data() : nullptr;
+    const bool neighbours = rows.pieces == 1 && rows.count == tile_lanes;
+    const std::uint8_t flip = job.offset ? 128 : 0;
+    for (std::int64_t s = job.first_segment; s < job.last_segment; ++s) {
+        const depth_segment& part = walk.segments[static_cast<std::size_t>(s)];
+        for (std::int64_t k = 0; k < part.length; k += 4, to += job.group_step) {
+            const int valid = static_cast<int>(std::min<std::int64_t>(4, part.length - k));
+            std::uint8_t group[vector_bytes] = {};
+            if (table == nullptr && stride == 1 && valid == 4) {
+                const std::uint8_t* from = data + part.offset[job.side] + k;
+                for (int i = 0; i < rows.count; ++i) std::memcpy(group + 4 * i, from + rows.offset[i], 4);
+                for (std::uint8_t& x : group) x = static_cast<std::uint8_t>(x ^ flip);
+            } else {
+                for (int e = 0; e < valid; ++e) {
+                    const std::uint8_t* from = data + (table != nullptr ? table[part.first + k + e]
+                                                                        : part.offset[job.side] + (k + e) * stride);
+                    if (neighbours)
+                        for (int i = 0; i < tile_lanes; ++i)
+                            group[4 * i + e] = static_cast<std::uint8_t>(from[rows.offset[0] + i] ^ flip);
+                    else
+                        for (int i = 0; i < rows.count; ++i)
+                            group[4 * i + e] = static_cast<std::uint8_t>(from[rows.offset[i]] ^ flip);
+                    for (int i = rows.count; i < tile_lanes; ++i) group[4 * i + e] = flip;
+                }
+            }
+            std::memcpy(to, group, sizeof group);
+        }
+    }
+}
+LAMELLA_MULTIVERSION(pack_bytes, (const pack_job& job, const lane_rows& rows, std::byte* to), (job, rows, to))
+
 }  // namespace lamella::gemm::detail

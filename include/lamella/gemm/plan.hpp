@@ -4,7 +4,7 @@
 // Everything that sizes memory follows from shapes and layouts alone, so a change of width takes no memory; only the
 // kind of group and the number of limbs follow from the widths:
 //
-//   both widths <= 8, AVX-512      bytes, one limb
+//   both widths <= 8               bytes, one limb, where the path has dot products of bytes
 //   wa + wb <= 27                  words, one limb each: sums of at least 64 products fit 32 bits (512 at 12 x 12 bits)
 //   above                          words, the right operand as two balanced limbs (512 products at 16 x 16 bits)
 //
@@ -41,10 +41,14 @@ inline tile_kernel kernel_of(path isa, group_kind kind, int fold, int vectors, b
         if (kind == group_kind::bytes) return kernel_avx512<multiply_bytes>(fold, vectors, quads, rows);
         return kernel_avx512<multiply_unsigned_left>(fold, vectors, quads, rows);
     }
-    if (isa == path::avx2) return word_kernel_avx2(vectors);
+    if (isa == path::avx_vnni) return kernel_avx_vnni(kind, vectors);
+    if (isa == path::avx2) return kernel_avx2<add_pairs_avx2>(vectors);
 #endif
 #if LAMELLA_NEON
-    if (isa == path::neon) return word_kernel_neon(vectors);
+#if LAMELLA_NEON_DOT
+    if (isa == path::neon_dot && kind != group_kind::words) return {tile_neon_dot<6>, 6, 1};
+#endif
+    if (isa == path::neon || isa == path::neon_dot) return word_kernel_neon(vectors);
 #endif
     static_cast<void>(isa);
     static_cast<void>(kind);
@@ -52,6 +56,10 @@ inline tile_kernel kernel_of(path isa, group_kind kind, int fold, int vectors, b
     static_cast<void>(quads);
     static_cast<void>(rows);
     return word_kernel_scalar(vectors);
+}
+
+constexpr bool multiplies_bytes(path isa) noexcept {
+    return isa == path::avx512 || isa == path::avx_vnni || isa == path::neon_dot;
 }
 
 constexpr std::int64_t whole(std::int64_t x, std::int64_t unit) noexcept { return (x + unit - 1) / unit; }
@@ -160,7 +168,7 @@ struct fused_plan {
                            most_right = largest_mantissa(right.view.width);
         longest = most_sum / (most_left * most_right);
         // Corrections are made for one block alone, which a deep product makes of each chunk.
-        words = isa != path::avx512 || !left.view.in_bytes() || !right.view.in_bytes() || (!deep && longest < depth);
+        words = !multiplies_bytes(isa) || !left.view.in_bytes() || !right.view.in_bytes() || (!deep && longest < depth);
         if (words && longest < std::min(depth, depth_walk::smallest_block)) {
             limb_shift = (right.view.width + 1) / 2;
             const std::int64_t half = std::int64_t{1} << (limb_shift - 1);

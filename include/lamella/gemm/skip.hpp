@@ -3,7 +3,8 @@
 // changes.
 //
 //   tile list   the groups in which any row of a tile is not zero: the dense kernel over a list, free a group
-//   row list    each row's own non-zero groups with their values, times the columns of a panel, one row after the other
+//   row list    each row's own non-zero groups with their values, times the columns of a panel, one row after another;
+//               along the depth in pieces of a panel that the first-level cache keeps for all rows of a tile
 //   kept depth  deep products whose sides have contiguous rows: depth at which all rows of one side are zero (pixels
 //               without an error) is left out before either side is packed, single indices rather than groups
 //
@@ -11,6 +12,7 @@
 // time, and every tile takes what its own counts make cheapest. skip_avx512.hpp makes masks and lists.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "../core/memory.hpp"
@@ -23,12 +25,13 @@ enum class skip_choice : std::uint8_t { by_cost, tile_lists, row_lists, kept_dep
 
 enum class skip_kind : std::uint8_t { none, tile_list, row_list };
 
-// One tile of a row block: its entries in the lists of skip_memory.
+// One tile of a row block: its entries in the lists of skip_memory. Row lists: piece by piece, and row by row in it.
 struct skip_tile {
     skip_kind kind;
-    int rows;  // that exist
+    int rows;    // that exist
+    int pieces;  // of the depth
     std::int64_t first;
-    std::int32_t count[most_rows];  // of each row; a tile list has count[0] alone
+    std::int64_t first_count;  // of the entries of each piece and row; a tile list has one count
 };
 
 // Groups that are not zero in any row of a tile, and of all its rows.
@@ -41,7 +44,8 @@ struct skip_memory {
     buffer<std::uint32_t> groups;   // the lists
     buffer<std::int32_t> values;    // of the groups of row lists
     buffer<skip_tile> tiles;
-    buffer<std::int64_t> left;  // bytes from a row's start to each group
+    buffer<std::int32_t> counts;  // of entries
+    buffer<std::int64_t> left;    // bytes from a row's start to each group
 
     void resize(std::int64_t rows, std::int64_t most_groups) {
         const auto lists = static_cast<std::size_t>(rows * most_groups);
@@ -49,6 +53,7 @@ struct skip_memory {
         groups.resize(lists);
         values.resize(lists);
         tiles.resize(static_cast<std::size_t>(rows));
+        counts.resize(static_cast<std::size_t>(rows * ((most_groups + 63) / 64)));
         left.resize(static_cast<std::size_t>(most_groups));
     }
 };
@@ -56,20 +61,29 @@ struct skip_memory {
 // Entries that the lists of a row block may have: its rows are limited so that they stay in the second-level cache.
 inline constexpr std::int64_t most_entries = 1 << 17;
 
-// Tenths of cycles on one AVX-512 core. Measured at 1024 cubed, where a panel of 64 columns lies in the second-level
-// cache: a row list reads it anew for every row: 46 a group against 24 in a dense tile, so it wins from 0.6 zero groups
-// on. Reading it for two rows at a time gained nothing anywhere (74 a group: the latency of the product and of the
-// cache).
+// Tenths of cycles on one AVX-512 core with 32-byte units (Zen 4; cores with 64-byte units need half of `dense` and
+// `listed`, in the same proportion). Measured at 1024 cubed and at 16 to 48 columns. With four vectors in a panel a
+// listed group costs 6.1 cycles against 4 in a dense tile, so row lists break even at 0.4 zero groups, lists included.
+// Reading a panel for two rows at a time gained nothing anywhere.
 struct skip_cost {
-    static constexpr std::int64_t dense = 6;   // a group of one row, a vector
-    static constexpr std::int64_t row = 80;    // of a row list: the end of its loop is mispredicted
+    static constexpr std::int64_t dense = 10;  // a group of one row, a vector
+    static constexpr std::int64_t row = 100;   // of a row list: the end of its loop is mispredicted
     static constexpr std::int64_t list = 800;  // to make a row list: loops of unpredictable length
     static constexpr std::int64_t entry = 25;  // and an entry of it
     static constexpr std::int64_t mask = 80;   // of up to 64 bytes of one segment of a row
     static constexpr std::int64_t word = 60;   // of 64 groups of a row, to count and turn into a list
     // A group of one row.
-    static constexpr std::int64_t listed(std::int64_t vectors) noexcept { return 10 + 9 * vectors; }
+    static constexpr std::int64_t listed(std::int64_t vectors) noexcept { return 5 + 14 * vectors; }
 };
+
+// Words of 64 groups in a piece of row lists over panels of so many vectors: as much depth as fits the first-level
+// cache; all of it where lists are so short that ending them costs more.
+constexpr std::int64_t list_piece_words(const tile_counts& found, std::int64_t all, std::int64_t words,
+                                        std::int64_t vectors) noexcept {
+    constexpr std::int64_t cached = 1 << 15;
+    if (3 * found.rows < all) return words;
+    return std::clamp<std::int64_t>(cached / (64 * vectors * vector_bytes), 1, words);
+}
 
 // What some tiles cost.
 struct skip_estimate {

@@ -84,12 +84,13 @@ LAMELLA_TARGET_AVX512 inline std::int64_t list_tile_avx512(const std::uint64_t* 
     return count;
 }
 
-// The list of one row, and the groups themselves.
-LAMELLA_TARGET_AVX512 inline std::int64_t list_row_avx512(const std::uint64_t* nonzero, std::int64_t words,
-                                                          const std::byte* row, const std::int64_t* group_left,
-                                                          std::uint32_t* into, std::int32_t* values) {
+// The list of one row's words first .. last - 1, and the groups themselves.
+LAMELLA_TARGET_AVX512 inline std::int64_t list_row_avx512(const std::uint64_t* nonzero, std::int64_t first,
+                                                          std::int64_t last, const std::byte* row,
+                                                          const std::int64_t* group_left, std::uint32_t* into,
+                                                          std::int32_t* values) {
     std::int64_t count = 0;
-    for (std::int64_t w = 0; w < words; ++w)
+    for (std::int64_t w = first; w < last; ++w)
         count += list_bits_avx512(nonzero[w], static_cast<std::uint32_t>(64 * w), into + count);
     for (std::int64_t i = 0; i < count; ++i) values[i] = group_at(row + group_left[into[i]]);
     return count;

@@ -45,7 +45,7 @@ template <int Vectors>
 sliced_kernels sliced_kernels_of(path isa) noexcept {
 #if LAMELLA_X86
     if (isa == path::avx512) return {add_runs_avx512<Vectors>, add_groups_avx512<Vectors>, 50};
-    if (isa == path::avx2) return {add_runs_avx2<Vectors>, nullptr, 0};
+    if (has_avx2(isa)) return {add_runs_avx2<Vectors>, nullptr, 0};
 #endif
     (void)isa;
     return {add_runs_portable<Vectors>, add_groups_portable<Vectors>, 20};

@@ -60,9 +60,9 @@ struct tile_job {
 enum class group_kind { words, bytes, bytes_unsigned_left };
 
 using tile_function = void (*)(const tile_job&);
-// sums[vector][lane] = sum over the listed groups of one row, `values`, x right.
+// sums[vector][lane] = sum over the listed groups of one row, `values`, x right; `add`: added to what is there.
 using row_function = void (*)(const std::uint32_t* groups, const std::int32_t* values, std::int64_t count,
-                              const std::byte* right, std::int32_t* sums);
+                              const std::byte* right, std::int32_t* sums, bool add);
 
 struct tile_kernel {
     tile_function run = nullptr;

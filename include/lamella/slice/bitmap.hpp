@@ -98,7 +98,7 @@ LAMELLA_TARGET_AVX2 inline std::int64_t count_groups_avx2(const std::uint64_t* b
 inline void mark_nonzero(path isa, const std::int8_t* digits, std::int64_t words, std::uint64_t* bits) {
 #if LAMELLA_X86
     if (isa == path::avx512) return detail::mark_nonzero_avx512(digits, words, bits);
-    if (isa == path::avx2) return detail::mark_nonzero_avx2(digits, words, bits);
+    if (has_avx2(isa)) return detail::mark_nonzero_avx2(digits, words, bits);
 #endif
     (void)isa;
     detail::mark_nonzero_scalar(digits, words, bits);
