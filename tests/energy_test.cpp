@@ -117,13 +117,13 @@ TEST_CASE("files of tables are refused with the field at fault") {
     refuses(with("\"bit\": 4", "\"bits\": 4"), "dram.bits");
     refuses(with("\"bit\": 4", "\"bit\": 1e999"), "JSON");
     refuses(with("\"name\"", "\"nmae\": 1, \"name\""), "nmae");
-    refuses(
-        with(
-            "\"dram\"",
-            R"("memory": {"process": "5 nm", "source": "me", "sizes": [{"bytes": 64, "read": 1, "write": 1}]}, "dram")"),
-        "7 nm");
-    refuses(with("\"dram\"",
-                 R"("memory": {"process": "7 nm", "source": "me", "sizes": [{"bytes": 64, "read": 1}]}, "dram")"),
-            "memory.sizes[0].write");
+    const auto memory = [&](const std::string& process, const std::string& size) {
+        return with("\"dram\"", R"("memory": {"process": ")" + process + R"(", "source": "me", "sizes": [)" + size +
+                                    R"(]}, "dram")");
+    };
+    refuses(memory("5 nm", R"({"bytes": 64, "read": 1, "write": 1})"), "7 nm");
+    refuses(memory("7 nm", R"({"bytes": 64, "read": 1})"), "memory.sizes[0].write");
+    refuses(memory("7 nm", R"({"bytes": 64, "read": 1, "write": 1}, {"bytes": 64, "read": 1, "write": 1})"),
+            "memory.sizes[1].bytes");
     CHECK_THROWS_AS(read_energy_table("/nowhere/table.json"), file_error);
 }

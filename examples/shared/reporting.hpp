@@ -39,8 +39,11 @@ class reporting {
     template <class Network>
     reporting(Network& net, const options& o, const lamella::accelerator::slice_counts& products)
         : products_(products), folder_(o.report), tables_(lamella::accelerator::energy_tables()) {
-        for (const std::string& file : o.energy)
-            tables_.insert(tables_.begin(), lamella::accelerator::read_energy_table(file));
+        for (const std::string& file : o.energy) {  // in front; in place of a published one of the same name
+            lamella::accelerator::energy_table own = lamella::accelerator::read_energy_table(file);
+            std::erase_if(tables_, [&](const auto& t) { return t.name == own.name; });
+            tables_.insert(tables_.begin(), std::move(own));
+        }
         std::vector<std::uint64_t> weights;
         int moments = 0;
         each_layer(net, [&](std::size_t layer, const auto& p) {

@@ -1,6 +1,6 @@
-// A report (report.hpp) as one HTML page that needs nothing else: no network, no file beside it. The report stands in it as
-// JSON; a small script draws it, and computes no figure. Every number on the page carries the JSON pointer of its figure
-// (data-path), so that a test can hold the page against the report (tests/report_test.cpp).
+// A report (report.hpp) as one HTML page that needs nothing else: no network, no other file. The report stands in it
+// as JSON; a small script draws it and computes no figure. Every number on the page carries the JSON pointer of its
+// figure (data-path), so that a test can hold the page against the report (tests/report_test.cpp).
 #pragma once
 
 #include <string>
@@ -35,6 +35,8 @@ tr.own td { font-weight: 600; } td.left, th.left { text-align: left; }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(340px, 1fr)); gap: 18px 26px; }
 .pairs { display: grid; grid-template-columns: repeat(auto-fit, minmax(500px, 1fr)); gap: 22px 34px; }
 .dense { font-size: 12px; } .dense th, .dense td { padding: 2px 5px; }
+.columns { columns: 4 200px; font-size: 12px; color: var(--soft); } .columns b { color: var(--ink); font-weight: 600; }
+.columns div { overflow-wrap: anywhere; break-inside: avoid; padding: 1px 0; }
 figure { margin: 0; } svg { display: block; width: 100%; height: auto; overflow: visible; margin: 2px 0 6px; }
 svg text { font: 11px system-ui, "Segoe UI", "DejaVu Sans", sans-serif; fill: var(--ink); }
 svg .axis { fill: var(--soft); }
@@ -80,7 +82,8 @@ const figure = (path, kind, unit) => {
 };
 const count = path => figure(path, "count"), plain = path => figure(path, "plain");
 const percent = path => figure(path, "percent"), bytes = path => figure(path, "bytes", "B");
-const words = path => `<span data-path="${path}" data-text="1">${escape(at(path))}</span>`;
+const plainText = value => typeof value === "string" ? value : JSON.stringify(value);
+const words = path => `<span data-path="${path}" data-text="1">${escape(plainText(at(path)))}</span>`;
 
 const section = (title, note, body) => document.body.insertAdjacentHTML("beforeend",
   `<h2>${title}</h2>${note ? `<p class="soft">${note}</p>` : ""}${body}`);
@@ -283,6 +286,11 @@ section("Layers", `A mean step on the last machine, energy of ${words("/energy/0
   `<div class="wide"><table class="dense">${head(layerColumns)}` +
   report.layers.map((_, i) => stages.map((s, k) => layerRow(`/layers/${i}`, s, k)).join("")).join("") +
   `</table></div>`);
+
+const settings = Object.keys(report.machine);
+const setting = k => typeof report.machine[k] === "number" ? plain(`/machine/${k}`) : words(`/machine/${k}`);
+section("The machine", "Sizes are this project's; accelerator/configuration.hpp says what each means.",
+  `<div class="columns">${settings.map(k => `<div>${k} <b>${setting(k)}</b></div>`).join("")}</div>`);
 
 section("Sources of the energies", "", `<ul>` + report.energy.map((e, i) => `/energy/${i}`).map(e =>
   `<li><b>${words(`${e}/table`)}</b>: ${words(`${e}/source/arithmetic/source`)}` +

@@ -46,8 +46,8 @@ struct layer_sample {
     std::array<operand_slices, 3> slices;
 };
 
-// Logical multiply-accumulates, and those whose streamed operand is not zero (to a mean multiply-accumulate of its GEMM,
-// rounded down), sums over sampled steps.
+// Logical multiply-accumulates, and those whose streamed operand is not zero (to a mean multiply-accumulate of its
+// GEMM, rounded down), sums over sampled steps.
 struct mac_counts {
     std::uint64_t all = 0, effective = 0;
 };
@@ -101,7 +101,8 @@ class run_costs final : public gemm::observer {
         __extension__ typedef unsigned __int128 wide;
         macs.all += static_cast<std::uint64_t>(event.macs);
         if (streamed.pairs != 0)
-            macs.effective += static_cast<std::uint64_t>(wide{static_cast<std::uint64_t>(event.macs)} * streamed.live_pairs / streamed.pairs);
+            macs.effective += static_cast<std::uint64_t>(wide{static_cast<std::uint64_t>(event.macs)} *
+                                                         streamed.live_pairs / streamed.pairs);
         for (std::size_t m = 0; m < machines_.size(); ++m) {
             const configuration& how = machines_[m].how;
             const datapath_counts& counts = datapaths_[m].count(event, seen.a_streams);
