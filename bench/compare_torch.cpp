@@ -1,7 +1,7 @@
 // One training epoch of the same network in libtorch float32 and in lamella, in turn, on one thread: medians and the
 // ratio. Batches are assembled in order and only training steps are timed, as CPU time of the process.
 //
-//   compare_torch [--model lenet5|mlp] [--rounds N] [--images N] [--bits N]
+//   compare_torch [--model lenet5|mlp] [--arithmetic fixed|float32] [--rounds N] [--images N] [--bits N]
 //
 // lenet5: conv 6@5x5, pool 2, conv 16@5x5, pool 2, 120, 84, 10; mlp: 784-256-128-10. ReLU, batch 64, SGD with momentum.
 
@@ -18,6 +18,7 @@
 #include <memory>
 #include <numeric>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -83,13 +84,11 @@ class torch_training {
     torch::Tensor input_, target_;
 };
 
-template <class Model>
+template <class A, class Model>
 class lamella_training {
   public:
     lamella_training(const Model& model, const lamella::data::dataset& data, int bits)
-        : data_(data),
-          net_(model, {side, side, 1}, {}, 1, std::make_unique<lamella::precision::fixed>(bits)),
-          optimizer_(settings()) {}
+        : data_(data), net_(make(model, bits)), optimizer_(settings()) {}
 
     // CPU seconds of one epoch.
     double epoch() {
@@ -109,6 +108,12 @@ class lamella_training {
   private:
     static constexpr std::uint64_t steps_at_most = 1 << 30;  // the schedule is constant: no step depends on it
 
+    static lamella::nn::network<A, Model> make(const Model& model, int bits) {
+        if constexpr (std::is_same_v<A, lamella::nn::fixed>)
+            return {model, {side, side, 1}, {}, 1, std::make_unique<lamella::precision::fixed>(bits)};
+        else
+            return {model, {side, side, 1}, {}, 1};
+    }
     static lamella::optim::optimizer_settings settings() {
         lamella::optim::optimizer_settings s;
         s.rule = lamella::optim::parse_rule("momentum");
@@ -119,17 +124,21 @@ class lamella_training {
     }
 
     const lamella::data::dataset& data_;
-    lamella::nn::network<lamella::nn::fixed, Model> net_;
+    lamella::nn::network<A, Model> net_;
     lamella::optim::optimizer optimizer_;
     std::uint64_t step_ = 0;
 };
 
 // Runs one epoch, always of the same network, and returns its CPU seconds.
-std::function<double()> lamella_epoch(const std::string& model, const lamella::data::dataset& data, int bits) {
+std::function<double()> lamella_epoch(const std::string& model, const std::string& arithmetic,
+                                      const lamella::data::dataset& data, int bits) {
     using namespace lamella::nn;
-    const auto training = [&](const auto& layers) -> std::function<double()> {
-        auto run = std::make_shared<lamella_training<std::decay_t<decltype(layers)>>>(layers, data, bits);
+    const auto training_in = [&]<class A>(A, const auto& layers) -> std::function<double()> {
+        auto run = std::make_shared<lamella_training<A, std::decay_t<decltype(layers)>>>(layers, data, bits);
         return [run] { return run->epoch(); };
+    };
+    const auto training = [&](const auto& layers) {
+        return arithmetic == "fixed" ? training_in(fixed{}, layers) : training_in(float32{}, layers);
     };
     if (model == "mlp")
         return training(sequential(flatten{}, linear{256}, relu{}, linear{128}, relu{}, linear{classes}));
@@ -148,10 +157,12 @@ double median(std::vector<double> values) {
 int main(int argc, char** argv) {
     lamella::bench::pin_openblas(argv, 1);
 
-    std::string model = "lenet5";
+    std::string model = "lenet5", arithmetic = "fixed";
     int rounds = 5, count = 60000, bits = 8;
     CLI::App app("One training epoch in libtorch float32 and in lamella, on one thread");
     app.add_option("--model", model, "lenet5 or mlp")->check(CLI::IsMember({"lenet5", "mlp"}));
+    app.add_option("--arithmetic", arithmetic, "lamella in integers (fixed) or as its float32 twin")
+        ->check(CLI::IsMember({"fixed", "float32"}));
     app.add_option("--rounds", rounds, "epochs of each, in turn, after one that is not counted")
         ->check(CLI::Range(1, 1000));
     app.add_option("--images", count, "images of an epoch")->check(CLI::Range(int{batch}, 10000000));
@@ -163,7 +174,7 @@ int main(int argc, char** argv) {
     const lamella::data::dataset data = lamella::data::generated_digits(1, 0, static_cast<std::uint32_t>(count));
     torch_training torch_side(model, data);
 
-    const std::function<double()> lamella_side = lamella_epoch(model, data, bits);
+    const std::function<double()> lamella_side = lamella_epoch(model, arithmetic, data, bits);
 
     std::vector<double> torch_seconds, lamella_seconds, ratio;
     for (int round = 0; round <= rounds; ++round) {
@@ -179,8 +190,11 @@ int main(int argc, char** argv) {
     };
     std::printf("%s, %d images, batch %d, one thread, CPU time, medians of %d rounds\n", model.c_str(), count,
                 int{batch}, rounds);
-    std::printf("OpenBLAS kernels: %s; lamella path: %s, %d bits\n", lamella::bench::openblas_core_name().c_str(),
-                std::string(lamella::name_of(lamella::best_path())).c_str(), bits);
+    const std::string what = arithmetic == "fixed" ? std::to_string(bits) + " bits"
+                             : LAMELLA_CBLAS       ? "float32 through CBLAS"
+                                                   : "float32 without CBLAS";
+    std::printf("OpenBLAS kernels: %s; lamella path: %s, %s\n", lamella::bench::openblas_core_name().c_str(),
+                std::string(lamella::name_of(lamella::best_path())).c_str(), what.c_str());
     line("libtorch float32", median(torch_seconds));
     line("lamella", median(lamella_seconds));
     std::printf("%-18s %8.3f of libtorch's\n", "ratio", median(ratio));
