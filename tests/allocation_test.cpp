@@ -95,7 +95,7 @@ constexpr auto model = nn::sequential(nn::conv2d{6, 5, 1, 2}, nn::relu{}, nn::ma
 using model_type = std::remove_const_t<decltype(model)>;
 
 constexpr auto residual_model = nn::sequential(
-    nn::conv2d{4, 3, 1, 1, false}, nn::batch_norm{}, nn::relu{},
+    nn::conv2d{4, 3, 1, 1, false}, nn::batch_norm{}, nn::relu{}, nn::depthwise_conv2d{3, 1, 1}, nn::dropout{20},
     nn::residual(nn::sequential(nn::conv2d{4, 3, 1, 1, false}, nn::batch_norm{})), nn::relu{},
     nn::residual(nn::sequential(nn::conv2d{6, 3, 2, 1, false}, nn::batch_norm{}, nn::relu{}), nn::subsample{2, 6}),
     nn::global_avg_pool{}, nn::linear{10});

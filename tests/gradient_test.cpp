@@ -139,6 +139,12 @@ TEST_CASE("conv2d passes the gradients that central differences give, whatever i
     check_layer(nn::conv2d{4, 1, 2, 0}, {5, 4, 3}, 1);
 }
 
+TEST_CASE("depthwise_conv2d passes the gradients that central differences give") {
+    check_layer(nn::depthwise_conv2d{3, 1, 1}, {4, 5, 3}, 2);
+    check_layer(nn::depthwise_conv2d{3, 2, 1, false}, {6, 5, 2}, 2);
+    check_layer(nn::depthwise_conv2d{2, 3}, {8, 7, 4}, 2);
+}
+
 TEST_CASE("relu, pooling and flatten pass the gradients that central differences give") {
     check_layer(nn::relu{}, {4, 3, 2}, 3);
     check_layer(nn::leaky_relu{}, {4, 3, 2}, 3);

@@ -12,7 +12,7 @@
 //   weight gradient  K_wg (E da + A de + da de)
 //   bias gradient    K_wg de
 //
-// with K_ff = KH KW IC, K_ep = KH KW OC, K_wg = samples OH OW. Float64's own rounding is covered by 2^-50 of the largest
+// with K_ff = KH KW IC, K_ep = KH KW OC (each 1 for the channels of a depthwise convolution), K_wg = samples OH OW. Float64's own rounding is covered by 2^-50 of the largest
 // possible sum. ReLU, max pooling, subsampling and flatten are exact; the bounds of average pooling,
 // batch normalisation, sums and softmax are derived below.
 #include <lamella/nn/network.hpp>
@@ -174,7 +174,7 @@ void check_product(const Blueprint& blueprint, const nn::image_shape& shape, std
 
     const nn::geometry& g = both.layer.shape();
     const auto k_ff = static_cast<double>(g.depth());
-    const auto k_ep = static_cast<double>(g.kernel_height * g.kernel_width * g.out.channels);
+    const auto k_ep = static_cast<double>(g.error_depth());
     const auto k_wg = static_cast<double>(samples * g.out_pixels());
     const double A = largest(a), W = largest(w), E = largest(e);
     const double da = half_step(both.seen.activation, both.in.exponent);
@@ -217,6 +217,7 @@ TEST_CASE("conv2d lies within the bound of its quantisation steps, whatever its 
         check_product(nn::conv2d{4, 3, 2, 1}, {7, 6, 3}, 3, bias_exponent);
         check_product(nn::conv2d{4, 2, 3, 0}, {8, 7, 3}, 3, bias_exponent);
         check_product(nn::conv2d{3, 4, 3, 3}, {6, 6, 2}, 2, bias_exponent);
+        check_product(nn::depthwise_conv2d{3, 2, 1}, {9, 8, 5}, 2, bias_exponent);
     }
 }
 

@@ -238,8 +238,8 @@ struct same_counts : gemm::observer {
 };
 
 auto padded_model() {
-    return nn::sequential(nn::conv2d{4, 3, 1, 1}, nn::relu{}, nn::max_pool2d{2}, nn::conv2d{6, 3, 2, 1}, nn::relu{},
-                          nn::flatten{}, nn::linear{12}, nn::relu{}, nn::linear{5});
+    return nn::sequential(nn::conv2d{4, 3, 1, 1}, nn::relu{}, nn::max_pool2d{2}, nn::depthwise_conv2d{3, 1, 1},
+                          nn::relu{}, nn::conv2d{6, 3, 2, 1}, nn::relu{}, nn::flatten{}, nn::linear{12}, nn::relu{}, nn::linear{5});
 }
 constexpr nn::image_shape small{10, 9, 2};
 

@@ -55,17 +55,6 @@ LAMELLA_ALWAYS_INLINE void count_plain_body(const Source* x, std::int64_t n, his
 LAMELLA_MULTIVERSION_TEMPLATE(count_plain, (class Source), (const Source* x, std::int64_t n, histogram& into),
                               (x, n, into))
 
-// Raises `largest` to the largest magnitude.
-LAMELLA_ALWAYS_INLINE void find_largest_body(const std::int32_t* x, std::int64_t n, std::uint32_t& largest) noexcept {
-    std::uint32_t most = largest;
-    for (std::int64_t i = 0; i < n; ++i) {
-        const std::uint32_t magnitude = static_cast<std::uint32_t>(x[i] < 0 ? -x[i] : x[i]);
-        most = magnitude > most ? magnitude : most;
-    }
-    largest = most;
-}
-LAMELLA_MULTIVERSION(find_largest, (const std::int32_t* x, std::int64_t n, std::uint32_t& largest), (x, n, largest))
-
 #if LAMELLA_X86
 
 inline constexpr int count_vectors = 16;  // vectors of 64 bins that are added up together

@@ -20,6 +20,7 @@
 #include "format.hpp"
 #include "histogram.hpp"
 #include "histogram_kernels.hpp"
+#include "largest.hpp"
 #include "memory.hpp"
 #include "path.hpp"
 #include "quantise_kernels.hpp"
@@ -208,8 +209,7 @@ inline std::uint32_t largest_magnitude(const std::int32_t* wide, std::int64_t n,
     std::uint32_t largest = 0;
     detail::parallel(detail::threads_worth(threads, n, detail::elements_a_thread), [&](std::int64_t id, std::int64_t count) {
         const std::int64_t begin = n * id / count, end = n * (id + 1) / count;
-        std::uint32_t mine = 0;
-        detail::find_largest(isa, wide + begin, end - begin, mine);
+        const auto mine = static_cast<std::uint32_t>(largest_magnitude(isa, wide + begin, end - begin));
         detail::one_at_a_time([&] { largest = std::max(largest, mine); });
     });
     return largest;

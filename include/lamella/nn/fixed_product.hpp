@@ -31,8 +31,7 @@ class fixed::product {
         e.controller->layer_built(layer, g.weights());
         const int ceiling = e.controller->ceiling();
         const std::int64_t most = gemm::largest_bound / 2 / gemm::accumulator_bound(ceiling, ceiling, 1);
-        const std::int64_t error_depth = g.kernel_height * g.kernel_width * g.out.channels;
-        for (const std::int64_t depth : {g.depth(), error_depth, g.out_pixels()})
+        for (const std::int64_t depth : {g.depth(), g.error_depth(), g.out_pixels()})
             if (depth > most)
                 throw argument_error("layer " + std::to_string(layer) + " depth",
                                      "at most " + std::to_string(most) + " products of " + std::to_string(ceiling) + " bits",
@@ -55,16 +54,18 @@ class fixed::product {
         out.reshape(in.samples, g.out);
         out.exponent = exponent + shift;
         out.bits = std::min(31, bit_length(static_cast<std::uint64_t>(empty ? largest_bias : bound)));
-        const gemm::problem p = forward_problem(activation_, weight_, in.samples);
-        gemm::output to;
-        to.rows = gemm::axis::linear(p.m(), p.n());
-        to.wide = out.data.data();
-        to.bias = aligned_.empty() ? nullptr : aligned_.data();
-        to.largest_bias = largest_bias;
-        to.shift = shift;
-        // Observers come first, while the operands are still in the cache.
-        if (e.observed()) e.notify(describe(e, stage::feed_forward, p, in.samples, false, &in));
-        gemm::multiply(p, to, e.options.kernels, e.workspace);
+        for (std::int64_t group = 0; group < g.groups; ++group) {
+            const gemm::problem p = forward_problem(activation_, weight_, in.samples, group);
+            gemm::output to;
+            to.rows = gemm::axis::linear(p.m(), g.out.channels);
+            to.wide = out.data.data() + group * g.out_part();
+            to.bias = aligned_.empty() ? nullptr : aligned_.data() + group * g.out_part();
+            to.largest_bias = largest_bias;
+            to.shift = shift;
+            // Observers come first, while the operands are still in the cache.
+            if (e.observed()) e.notify(describe(e, stage::feed_forward, p, in.samples, false, &in));
+            gemm::multiply(p, to, e.options.kernels, e.workspace);
+        }
         if (e.training) reserve_probes(in.samples);
         if (probed(e, stage::feed_forward)) probe_forward(e, in, weight);
     }
@@ -246,33 +247,33 @@ class fixed::product {
 
     // --- views ---------------------------------------------------------------------------------------------------
 
-    // The patches of the stored activation: (samples, OH, OW) x (KH, KW x IC).
-    gemm::operand_view patches(const operand& o, std::int64_t samples) const {
+    // A group's patches of the stored activation: (samples, OH, OW) x (KH, KW x IC).
+    gemm::operand_view patches(const operand& o, std::int64_t samples, std::int64_t group) const {
         const geometry& g = geometry_;
         const std::int64_t row = (g.in.width + 2 * g.padding) * g.in.channels;
         const std::int64_t image = (g.in.height + 2 * g.padding) * row;
-        return {o.data, o.width, o.exponent,
+        return {o.at(group * g.in_part()), o.width, o.exponent,
                 gemm::axis::nested({samples, g.out.height, g.out.width},
                                    {image, g.stride * row, g.stride * g.in.channels}),
-                gemm::axis::nested({1, g.kernel_height, g.kernel_width * g.in.channels}, {0, row, 1})};
+                gemm::axis::nested({g.kernel_height, g.kernel_width, g.in_part()}, {row, g.in.channels, 1})};
     }
 
-    gemm::problem forward_problem(const operand& a, const operand& w, std::int64_t samples) const {
-        const std::int64_t depth = geometry_.depth();
-        return {patches(a, samples),
-                {w.data, w.width, w.exponent, gemm::axis::linear(geometry_.out.channels, depth),
+    gemm::problem forward_problem(const operand& a, const operand& w, std::int64_t samples, std::int64_t group) const {
+        const std::int64_t depth = geometry_.depth(), rows = geometry_.out_part();
+        return {patches(a, samples, group),
+                {w.at(group * rows * depth), w.width, w.exponent, gemm::axis::linear(rows, depth),
                  gemm::axis::linear(depth, 1)}};
     }
 
     // OC x (samples, OH, OW) errors times the patches read the other way: (KH, KW x IC) x (samples, OH, OW).
-    gemm::problem gradient_problem(const operand& err, const operand& a, std::int64_t samples) const {
+    gemm::problem gradient_problem(const operand& err, const operand& a, std::int64_t samples, std::int64_t group) const {
         const geometry& g = geometry_;
         const std::int64_t row = (g.out.width + ep_.left + ep_.right) * g.out.channels;
         const std::int64_t image = (g.out.height + ep_.top + ep_.bottom) * row;
-        gemm::operand_view p = patches(a, samples);
+        gemm::operand_view p = patches(a, samples, group);
         std::swap(p.rows, p.depth);
-        return {{err.at(ep_.top * row + ep_.left * g.out.channels), err.width, err.exponent,
-                 gemm::axis::linear(g.out.channels, 1),
+        return {{err.at(ep_.top * row + ep_.left * g.out.channels + group * g.out_part()), err.width, err.exponent,
+                 gemm::axis::linear(g.out_part(), 1),
                  gemm::axis::nested({samples, g.out.height, g.out.width}, {image, row, g.out.channels})},
                 p};
     }
@@ -305,16 +306,16 @@ class fixed::product {
 
     void weight_gradient(engine& e, std::int64_t samples, const tensor& error, fixed_parameter& weight,
                          fixed_parameter& bias) {
-        const gemm::problem p = gradient_problem(error_, activation_, samples);
-        if (e.observed()) e.notify(describe(e, stage::weight_gradient, p, samples, false, &error));
-        if (multiplied_ == 0) {
-            weight.gradient.fill_zero();
-        } else {
+        if (multiplied_ == 0) weight.gradient.fill_zero();
+        for (std::int64_t group = 0; group < geometry_.groups; ++group) {
+            const gemm::problem p = gradient_problem(error_, activation_, samples, group);
+            if (e.observed()) e.notify(describe(e, stage::weight_gradient, p, samples, false, &error));
+            if (multiplied_ == 0) continue;
             gemm::output to;
             to.rows = gemm::axis::linear(p.m(), p.n());
-            to.exact = weight.gradient.data();
-            gemm::multiply(multiplied_ == samples ? p : gradient_problem(active_error_, active_input_, multiplied_), to,
-                           e.options.kernels, e.workspace);
+            to.exact = weight.gradient.data() + group * p.m() * p.n();
+            gemm::multiply(multiplied_ == samples ? p : gradient_problem(active_error_, active_input_, multiplied_, group),
+                           to, e.options.kernels, e.workspace);
         }
         weight.gradient_exponent = error_.exponent + activation_.exponent;
         if (e.controller->wants_gradients())
@@ -336,14 +337,17 @@ class fixed::product {
     void propagate(engine& e, const tensor& in, const tensor& error, tensor& in_error) {
         const geometry& g = geometry_;
         in_error.reshape(in.samples, g.in);
-        const std::int64_t bound =
-            gemm::accumulator_bound(widths_.error, widths_.weight, g.kernel_height * g.kernel_width * g.out.channels);
+        const std::int64_t bound = gemm::accumulator_bound(widths_.error, widths_.weight, g.error_depth());
         const int shift = wide_shift(bound);
         in_error.exponent = error_.exponent + weight_.exponent + shift;
         in_error.bits = std::min(31, bit_length(static_cast<std::uint64_t>(bound)));
         if (multiplied_ == 0 || g.stride > g.kernel_height || g.stride > g.kernel_width) in_error.data.fill_zero();
+        for (std::int64_t group = 0; group < g.groups; ++group) propagate(e, in, error, in_error, shift, group);
+        if (multiplied_ != in.samples && multiplied_ != 0) active_.scatter(in_error.data.data(), g.in.size());
+    }
+    void propagate(engine& e, const tensor& in, const tensor& error, tensor& in_error, int shift, std::int64_t group) {
+        const geometry& g = geometry_;
         const bool whole = multiplied_ == in.samples;
-
         const std::int64_t row = (g.out.width + ep_.left + ep_.right) * g.out.channels;
         const std::int64_t image = (g.out.height + ep_.top + ep_.bottom) * row;
         for (std::int64_t y = 0; y < std::min(g.stride, g.in.height); ++y)
@@ -356,13 +360,13 @@ class fixed::product {
                 const std::int64_t across = (g.in.width - x + g.stride - 1) / g.stride;
                 const std::int64_t first_row = (y + g.padding - top) / g.stride + ep_.top;
                 const std::int64_t first_column = (x + g.padding - left) / g.stride + ep_.left;
-                const std::int64_t depth = g.depth();
+                const std::int64_t depth = g.depth(), first_channel = group * g.out_part();
 
                 const auto errors = [&](const operand& o, std::int64_t samples) {
                     return gemm::operand_view{
-                        o.at(first_row * row + first_column * g.out.channels), o.width, o.exponent,
+                        o.at(first_row * row + first_column * g.out.channels + first_channel), o.width, o.exponent,
                         gemm::axis::nested({samples, down, across}, {image, row, g.out.channels}),
-                        gemm::axis::nested({taps_down, taps_across, g.out.channels}, {-row, -g.out.channels, 1})};
+                        gemm::axis::nested({taps_down, taps_across, g.out_part()}, {-row, -g.out.channels, 1})};
                 };
                 const auto places = [&](std::int64_t samples) {
                     return gemm::axis::nested({samples, down, across}, {g.in.size(), g.stride * g.in.width * g.in.channels,
@@ -370,11 +374,11 @@ class fixed::product {
                 };
                 gemm::problem p;
                 p.a = errors(error_, in.samples);
-                p.b = {weight_.at((top * g.kernel_width + left) * g.in.channels), weight_.width, weight_.exponent,
-                       gemm::axis::linear(g.in.channels, 1),
-                       gemm::axis::nested({taps_down, taps_across, g.out.channels},
-                                          {g.stride * g.kernel_width * g.in.channels, g.stride * g.in.channels, depth})};
-                const std::int64_t origin = (y * g.in.width + x) * g.in.channels;
+                p.b = {weight_.at(first_channel * depth + (top * g.kernel_width + left) * g.in_part()), weight_.width,
+                       weight_.exponent, gemm::axis::linear(g.in_part(), 1),
+                       gemm::axis::nested({taps_down, taps_across, g.out_part()},
+                                          {g.stride * g.kernel_width * g.in_part(), g.stride * g.in_part(), depth})};
+                const std::int64_t origin = (y * g.in.width + x) * g.in.channels + group * g.in_part();
                 if (multiplied_ != 0) {
                     gemm::output to;
                     to.rows = places(multiplied_);
@@ -388,13 +392,12 @@ class fixed::product {
                     const std::int64_t columns_inside =
                         inside(across, taps_across, (x + g.padding - left) / g.stride, g.out.width);
                     gemm::gemm_event event = describe(e, stage::error_propagation, p, in.samples, false, &error);
-                    event.macs = in.samples * rows_inside * columns_inside * g.in.channels * g.out.channels;
+                    event.macs = in.samples * rows_inside * columns_inside * g.in_part() * g.out_part();
                     if (in.gated) event.gate = in.data.data() + origin;
                     event.gate_rows = places(in.samples);
                     e.notify(event);
                 }
             }
-        if (!whole && multiplied_ != 0) active_.scatter(in_error.data.data(), g.in.size());
     }
     // Pairs (position, tap) whose error pixel first + position - tap lies inside the error image.
     static std::int64_t inside(std::int64_t positions, std::int64_t taps, std::int64_t first, std::int64_t size) noexcept {
@@ -422,7 +425,7 @@ class fixed::product {
         event.where = where;
         event.probe = probe;
         event.samples = samples;
-        event.macs = samples * geometry_.macs();
+        event.macs = samples * geometry_.macs() / geometry_.groups;
         if (!forward && !probe) event.active = &active_.index();
         event.a = {p.a, forward ? images(a, samples, geometry_.in, input_border()) : images(a, samples, geometry_.out, ep_),
                    forward ? role::activation : role::error, seen_a, a.clips, {}};
@@ -473,7 +476,10 @@ class fixed::product {
             at_width(probe_w_, weight_, width);
             store(e, probe_a_, in.data.data(), samples, geometry_.in, rounding::nearest, stream::activation, input_border());
             store_weight(e, probe_w_, weight, rounding::nearest);
-            return probe_multiply(e, stage::feed_forward, forward_problem(probe_a_, probe_w_, samples), samples, result);
+            for (std::int64_t group = 0; group < geometry_.groups; ++group)
+                probe_multiply(e, stage::feed_forward, forward_problem(probe_a_, probe_w_, samples, group), samples,
+                               geometry_.out.channels, result.data() + group * geometry_.out_part());
+            return std::min(samples * geometry_.out_pixels(), probe_rows) * geometry_.out.channels;
         };
         run(e.probe->high, high_);
         compare(e, run(e.probe->low, low_), 2 * (e.probe->high - e.probe->low));
@@ -482,20 +488,22 @@ class fixed::product {
         const auto run = [&](int width, buffer<std::int64_t>& result) {
             at_width(probe_a_, error_, width);
             store(e, probe_a_, error.data.data(), samples, geometry_.out, rounding::nearest, stream::error, ep_);
-            return probe_multiply(e, stage::weight_gradient, gradient_problem(probe_a_, activation_, samples), samples,
-                                  result);
+            const std::int64_t depth = geometry_.depth(), rows = geometry_.out_part();
+            for (std::int64_t group = 0; group < geometry_.groups; ++group)
+                probe_multiply(e, stage::weight_gradient, gradient_problem(probe_a_, activation_, samples, group), samples,
+                               depth, result.data() + group * rows * depth);
+            return std::min(geometry_.out.channels, probe_rows) * depth;
         };
         run(e.probe->high, high_);
         compare(e, run(e.probe->low, low_), e.probe->high - e.probe->low);
     }
-    std::int64_t probe_multiply(engine& e, stage where, const gemm::problem& p, std::int64_t samples,
-                                buffer<std::int64_t>& result) {
+    void probe_multiply(engine& e, stage where, const gemm::problem& p, std::int64_t samples, std::int64_t row,
+                        std::int64_t* result) {
         gemm::output to;
-        to.rows = gemm::axis::linear(p.m(), p.n());
-        to.exact = result.data();
+        to.rows = gemm::axis::linear(p.m(), row);
+        to.exact = result;
         gemm::multiply(p, to, e.options.kernels, e.workspace);
         if (e.observed()) e.notify(describe(e, where, p, samples, true, nullptr));
-        return std::min(p.m(), probe_rows) * p.n();
     }
     void compare(engine& e, std::int64_t count, int shift) {
         precision::probe_result result{*e.probe, 0, 0};

@@ -1,4 +1,5 @@
-// Layers, written once over the arithmetic: linear, conv2d, relu, flatten. Pooling is in pool.hpp, loss in loss.hpp.
+// Layers, written once over the arithmetic: linear, conv2d, depthwise_conv2d, relu, flatten. Others: activation.hpp,
+// pool.hpp, batch_norm.hpp, residual.hpp; the loss: loss.hpp.
 //
 // A layer has two parts. The *blueprint* (`conv2d`, `relu`, ...) is a small value that users compose. Its nested
 // template `layer<A>` is the layer in arithmetic A (nn::fixed, nn::float32, nn::float64):
@@ -60,7 +61,7 @@ class affine_layer {
         product_.build(e, g, index_, layer);
         const auto size = [](std::int64_t x) { return static_cast<std::size_t>(x); };
         declare(weight_, "weight",
-                {size(g.out.channels), size(g.kernel_height), size(g.kernel_width), size(g.in.channels)}, layer, false);
+                {size(g.out.channels), size(g.kernel_height), size(g.kernel_width), size(g.in_part())}, layer, false);
         declare(bias_, "bias", {biased ? size(g.out.channels) : 0}, layer, true);
         initialise(weight_, g.depth(), e.seed);
         geometry_ = g;
@@ -173,6 +174,38 @@ class conv2d::layer : public detail::affine_layer<A> {
 
   private:
     conv2d blueprint_;
+};
+
+// Convolution of each channel by itself with a square kernel, zero padding and, if wanted, a bias; weights OHWI with one
+// input channel. One GEMM a channel: right, counted as others are, and slow.
+struct depthwise_conv2d {
+    std::int64_t kernel = 3;
+    std::int64_t stride = 1;
+    std::int64_t padding = 0;
+    bool bias = true;
+
+    std::string describe() const {
+        return "depthwise_conv2d(" + std::to_string(kernel) + "," + std::to_string(stride) + "," + std::to_string(padding) +
+               (bias ? ")" : ",no bias)");
+    }
+
+    template <class A>
+    class layer;
+};
+
+template <class A>
+class depthwise_conv2d::layer : public detail::affine_layer<A> {
+  public:
+    explicit layer(const depthwise_conv2d& blueprint) : blueprint_(blueprint) {}
+    image_shape build(typename A::engine& e, const image_shape& in, layer_ids& ids) {
+        const depthwise_conv2d& b = blueprint_;
+        geometry g = convolution(in, in.channels, b.kernel, b.kernel, b.stride, b.padding);
+        g.groups = in.channels;
+        return detail::affine_layer<A>::build(e, g, ids, b.bias);
+    }
+
+  private:
+    depthwise_conv2d blueprint_;
 };
 
 // max(x, 0), in place and exact; passes error where x > 0.

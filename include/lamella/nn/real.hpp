@@ -119,6 +119,10 @@ class real<T>::product {
   public:
     void build(engine&, const geometry& g, int, std::uint16_t) {
         geometry_ = g;
+        geometry_.groups = 1;
+        groups_ = g.groups;
+        if (groups_ > 1) dense_.value.resize(static_cast<std::size_t>(geometry_.weights()));
+        if (groups_ > 1) dense_.gradient.resize(dense_.value.size());
         if (pointwise()) return;
         const std::int64_t elements = g.out_pixels() * g.depth();
         block_ = std::max<std::int64_t>(1, (std::int64_t{1} << 19) / (elements * static_cast<std::int64_t>(sizeof(T))));
@@ -127,9 +131,11 @@ class real<T>::product {
         patches_.fill_zero();  // padding stays
     }
 
-    void forward(engine& e, tensor& in, const parameter& weight, const parameter& bias, tensor& out) {
+    void forward(engine& e, tensor& in, const parameter& given, const parameter& bias, tensor& out) {
         const geometry& g = geometry_;
         const std::int64_t n = g.out.channels, k = g.depth();
+        if (groups_ > 1) each_weight([&](std::size_t at, std::size_t part) { dense_.value[at] = given.value[part]; });
+        const parameter& weight = groups_ > 1 ? dense_ : given;
         out.reshape(in.samples, g.out);
         each_block(in.samples, [&](std::int64_t first, std::int64_t samples) {
             multiply(e, false, true, samples * g.out_pixels(), n, k, gather(in, first, samples), weight.value.data(),
@@ -140,8 +146,9 @@ class real<T>::product {
             for (std::int64_t j = 0; j < n; ++j) to[i + j] += bias.value[static_cast<std::size_t>(j)];
     }
 
-    void backward(engine& e, const tensor& in, tensor& error, parameter& weight, parameter& bias, tensor* in_error) {
+    void backward(engine& e, const tensor& in, tensor& error, parameter& given, parameter& bias, tensor* in_error) {
         const geometry& g = geometry_;
+        parameter& weight = groups_ > 1 ? dense_ : given;
         const std::int64_t n = g.out.channels, k = g.depth();
         bias.gradient.fill_zero();
         for (std::int64_t i = 0; !bias.value.empty() && i < error.size(); i += n)
@@ -164,6 +171,7 @@ class real<T>::product {
                 for (std::int64_t i = 0; i < run; ++i) to[image + i] += part[i];
             });
         });
+        if (groups_ > 1) each_weight([&](std::size_t at, std::size_t part) { given.gradient[part] = dense_.gradient[at]; });
     }
 
     void halve() noexcept {}
@@ -173,6 +181,18 @@ class real<T>::product {
     bool pointwise() const noexcept {
         const geometry& g = geometry_;
         return g.kernel_height * g.kernel_width == 1 && g.stride == 1 && g.padding == 0;
+    }
+    // Groups multiply as a dense layer whose other weights are zero. Calls visit(index in the dense weights, index).
+    template <class Visit>
+    void each_weight(Visit&& visit) const {
+        const std::int64_t in_part = geometry_.in.channels / groups_, out_part = geometry_.out.channels / groups_;
+        std::size_t part = 0;
+        for (std::int64_t o = 0; o < geometry_.out.channels; ++o)
+            for (std::int64_t tap = 0; tap < geometry_.taps(); ++tap)
+                for (std::int64_t i = 0; i < in_part; ++i, ++part)
+                    visit(static_cast<std::size_t>((o * geometry_.taps() + tap) * geometry_.in.channels +
+                                                   o / out_part * in_part + i),
+                          part);
     }
     // Calls visit(first sample, samples) for blocks whose patches stay in a second-level cache: to write them to memory
     // and read them again takes longer than their product.
@@ -233,7 +253,9 @@ class real<T>::product {
 #endif
     }
 
-    geometry geometry_;
+    geometry geometry_;       // without groups
+    std::int64_t groups_ = 1;
+    parameter dense_;         // with groups
     std::int64_t block_ = 1;  // samples
     buffer<T> patches_, spread_, turned_;
 };

@@ -24,13 +24,19 @@ inline std::string to_string(const image_shape& s) {
 }
 
 // out(oh, ow, oc) = sum over kh, kw, ic of in(oh * stride + kh - padding, ow * stride + kw - padding, ic)
-// x weight(oc, kh, kw, ic), with zeros outside the image.
+// x weight(oc, kh, kw, ic), with zeros outside the image. With groups, the channels of the input and of the output are cut
+// into as many parts, each with a GEMM of its own, and ic counts in the part of oc.
 struct geometry {
     image_shape in, out;
     std::int64_t kernel_height = 1, kernel_width = 1;
     std::int64_t stride = 1, padding = 0;
+    std::int64_t groups = 1;
 
-    constexpr std::int64_t depth() const noexcept { return kernel_height * kernel_width * in.channels; }  // K of FF
+    constexpr std::int64_t in_part() const noexcept { return in.channels / groups; }    // channels of a group
+    constexpr std::int64_t out_part() const noexcept { return out.channels / groups; }
+    constexpr std::int64_t taps() const noexcept { return kernel_height * kernel_width; }
+    constexpr std::int64_t depth() const noexcept { return taps() * in_part(); }         // K of FF
+    constexpr std::int64_t error_depth() const noexcept { return taps() * out_part(); }  // K of EP, without a stride
     constexpr std::int64_t out_pixels() const noexcept { return out.height * out.width; }
     constexpr std::int64_t weights() const noexcept { return out.channels * depth(); }
 
@@ -48,7 +54,7 @@ struct geometry {
     // Logical multiply-accumulates of one sample: padding never counts. The same for FF, EP and WG.
     constexpr std::int64_t macs() const noexcept {
         return inside(in.height, out.height, kernel_height, stride, padding) *
-               inside(in.width, out.width, kernel_width, stride, padding) * in.channels * out.channels;
+               inside(in.width, out.width, kernel_width, stride, padding) * in_part() * out.channels;
     }
 };
 
