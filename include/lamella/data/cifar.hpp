@@ -5,6 +5,7 @@
 // Images, 2009; the binary version's page.) In memory the channels are innermost, as everywhere here.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>

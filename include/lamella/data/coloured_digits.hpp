@@ -1,17 +1,15 @@
 // Generated coloured digits: 32 x 32 x 3 pictures in ten classes, so that examples and tests of colour networks train
 // without a download.
 //
-// A digit of digits.hpp, somewhere in the picture, in one colour on a background of several, with two straight strokes
-// of a third colour behind it. Colours tell nothing of the class, and no pixel does by itself: the digit may be darker
-// or lighter than what is around it. Integers only; the bits for sample i come from (seed, i) alone. Trained on 20 000
-// of them, a linear classifier stays at chance, cnn3 learns them.
+// A digit of digits.hpp, somewhere in the picture, in one colour on a darker background of several, with two straight
+// strokes of a third colour behind it. Colours tell nothing of the class. Integers only; the bits for sample i come from
+// (seed, i) alone. A linear classifier trained on 4 000 of them reaches 42 %, cnn3 after 5 epochs of 20 000 96.9 %.
 #pragma once
 
 #include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <span>
 #include <string>
 
@@ -27,17 +25,8 @@ namespace detail {
 
 using colour = std::array<std::int32_t, 3>;
 
-// A colour whose channels differ from those of `other` by at least `contrast` (up to 384) in sum.
-inline colour colour_unlike(const colour& other, std::int32_t contrast, random_sequence& random) noexcept {
-    for (;;) {
-        colour drawn;
-        std::int32_t difference = 0;
-        for (std::size_t c = 0; c < drawn.size(); ++c) {
-            drawn[c] = random.between(0, 255);
-            difference += std::abs(drawn[c] - other[c]);
-        }
-        if (difference >= contrast) return drawn;
-    }
+inline colour colour_between(std::int32_t low, std::int32_t high, random_sequence& random) noexcept {
+    return {random.between(low, high), random.between(low, high), random.between(low, high)};
 }
 
 // Smooth between four corner colours around `base`, with some grain.
@@ -45,7 +34,7 @@ inline void paint_background(const colour& base, random_sequence& random, std::s
     constexpr auto last = static_cast<std::int32_t>(coloured_side) - 1;
     std::array<colour, 4> corner;
     for (colour& k : corner)
-        for (std::size_t c = 0; c < k.size(); ++c) k[c] = std::clamp(base[c] + random.between(-48, 48), 0, 255);
+        for (std::size_t c = 0; c < k.size(); ++c) k[c] = std::clamp(base[c] + random.between(-32, 32), 0, 255);
     const std::int32_t grain = random.between(1, 33);  // values that it takes, around 0
     std::uint32_t bits = 0;
     std::size_t at = 0;
@@ -85,8 +74,7 @@ inline std::uint8_t draw_coloured_digit(std::uint64_t seed, std::uint32_t index,
     // The digit's own bits are those of layer 0.
     random_sequence random({.seed = seed, .layer = 1, .use = stream::digits}, index);
     std::array<std::uint8_t, digit_side * digit_side> mask{};
-    const colour base = colour_unlike({}, 0, random);
-    paint_background(base, random, image);
+    paint_background(colour_between(0, 112, random), random, image);
     for (int stroke = 0; stroke < 2; ++stroke) {
         const auto end = [&] {
             return canvas_point{random.between(0, canvas), random.between(0, canvas), random.between(pixel / 2, pixel)};
@@ -94,9 +82,9 @@ inline std::uint8_t draw_coloured_digit(std::uint64_t seed, std::uint32_t index,
         const canvas_point from = end(), to = end();
         draw_piece(from, to, pixel / 2, mask);
     }
-    paint_mask(mask, colour_unlike(base, 0, random), random, image);
+    paint_mask(mask, colour_between(48, 160, random), random, image);
     const std::uint8_t label = draw_digit(seed, index, mask);
-    paint_mask(mask, colour_unlike(base, 160, random), random, image);
+    paint_mask(mask, colour_between(128, 255, random), random, image);
     return label;
 }
 
