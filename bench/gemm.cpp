@@ -4,6 +4,9 @@
 //   fused_layer/<bits>x<bits>/<shape>/<zeros>       with what a layer adds: bias, shift and histogram of the result, or
 //                                                   the 64-bit sums of a weight gradient
 //   sliced/<encoding>/<bits>x<bits>/<shape>/<zeros> plane pair by plane pair, as the accelerator does
+//   scaling/8x8/<shape>/threads:2                    wall-clock time on two threads; counter: times as fast as on one,
+//   best
+//                                                   deciles of single calls. Skipped on a machine that is loaded
 //   openblas_sgemm/<shape>, gemmlowp/<shape>, onednn_<f32, s8s8 or u8s8>/<shape>/packing:<inside or outside>
 //
 // <shape> is MxNxK. <zeros>: dense, groups:<share> (of groups of four along K of one row of the left operand),
@@ -16,6 +19,9 @@
 // makes tables and a plot of the JSON.
 #include <benchmark/benchmark.h>
 
+#include <time.h>
+
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -101,6 +107,55 @@ void run_lamella(benchmark::State& state, const product& x) {
     report(state, s, a.size() + b.size() + result, "inside");
 }
 
+// Seconds of a clock.
+double seconds(clockid_t clock) {
+    timespec now;
+    clock_gettime(clock, &now);
+    return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+// The share of its time that each of some threads gets from the machine, over a twentieth of a second.
+double share_of_time(int threads) {
+    const double wall = seconds(CLOCK_MONOTONIC), used = seconds(CLOCK_PROCESS_CPUTIME_ID);
+    lamella::detail::parallel(threads, [&](std::int64_t, std::int64_t) {
+        while (seconds(CLOCK_MONOTONIC) < wall + 0.05) {
+        }
+    });
+    return (seconds(CLOCK_PROCESS_CPUTIME_ID) - used) / (threads * (seconds(CLOCK_MONOTONIC) - wall));
+}
+
+void run_scaling(benchmark::State& state, const shape& s, int threads) {
+    if (const double share = share_of_time(threads); share < 0.95) {
+        char message[80];
+        std::snprintf(message, sizeof message, "the machine is loaded: %d threads get %.2f of their time", threads,
+                      share);
+        return state.SkipWithError(message);
+    }
+    const bench::operand a(s.a_rows, s.a_depth, 8, false), b(s.b_rows, s.b_depth, 8, false);
+    const gemm::problem p{a.view, b.view};
+    buffer<std::int32_t> result(static_cast<std::size_t>(s.m() * s.n()));
+    gemm::output out;
+    out.rows = gemm::axis::linear(s.m(), s.n());
+    out.narrow = result.data();
+    gemm::workspace memory;
+    std::vector<double> one, many;
+    for (auto _ : state)
+        for (int round = 0; round < 60; ++round)
+            for (const bool all : {false, true}) {
+                gemm::settings how;
+                how.threads = all ? threads : 1;
+                const double begin = seconds(CLOCK_MONOTONIC);
+                gemm::multiply(p, out, how, memory);
+                (all ? many : one).push_back(seconds(CLOCK_MONOTONIC) - begin);
+            }
+    const auto decile = [](std::vector<double>& times) {
+        std::sort(times.begin(), times.end());
+        return times[times.size() / 10];
+    };
+    state.SetIterationTime(decile(many));
+    state.counters["scaling"] = decile(one) / decile(many);
+}
+
 #if LAMELLA_BENCH_GEMMLOWP
 void run_gemmlowp(benchmark::State& state, const shape& s, int threads) {
     const std::vector<std::uint8_t> a(static_cast<std::size_t>(s.m() * s.k()), 3),
@@ -134,6 +189,13 @@ class rows {
         x.how.how = gemm::execution::sliced;
         x.how.digits = digits;
         lamella(x);
+    }
+
+    void scaling(const shape& s, int threads) {
+        benchmark::RegisterBenchmark(("scaling/8x8/" + s.size() + "/threads:" + std::to_string(threads)).c_str(),
+                                     [=](benchmark::State& state) { run_scaling(state, s, threads); })
+            ->UseManualTime()
+            ->Iterations(1);
     }
 
     // Each size once, whatever layers have it.
@@ -214,6 +276,7 @@ void declare(rows& to, bool all) {
     for (const shape& s : layers) to.peers(s);
     // Zeros, where one operand fills the cache and the other is read over and over.
     const shape square = bench::plain(1024, 1024, 1024);
+    to.scaling(square, 2);
     for (const widths w : all_widths)
         for (const zeros& pattern : zero_shares())
             if (all || w.a == 8) to.fused(square, w, pattern);
