@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -32,15 +33,18 @@ slice_census by_definition(const gemm::event_operand& o, slice::encoding digits,
             n.digits += static_cast<std::uint64_t>(
                 slice::nonzero_slices(digits, accelerator::detail::mantissa_at(o, i), n.width));
         }
+    std::set<std::int64_t> touched;
     for (std::int64_t row = 0; row < o.view.rows.size(); ++row)
         for (std::int64_t k = 0; k < o.view.depth.size(); ++k) {
             const std::int64_t at = accelerator::detail::base_of(o) + o.view.rows.offset(row) + o.view.depth.offset(k);
             if (!accelerator::detail::inside(o.stored, at)) continue;
             ++n.pairs;
+            touched.insert(at);
             n.live_pairs += accelerator::detail::mantissa_at(o, at) != 0;
             n.paired_digits += static_cast<std::uint64_t>(
                 slice::nonzero_slices(digits, accelerator::detail::mantissa_at(o, at), n.width));
         }
+    n.touched = touched.size();
     for (int p = 0; p < n.planes; ++p) {  // write the stream down: a zero that 2^run_bits - 1 zeros precede is stored
         int zeros = 0;
         std::uint64_t stored = 0, kept = 0;  // kept: up to the last non-zero slice
@@ -158,6 +162,11 @@ TEST_CASE("a layer of two inputs and outputs moves the bits counted by hand") {
     CHECK(ff.total(l::dram) == traffic{8, 4, 4 * 16 + 4 * 8, 4 * 16});
     CHECK(ff.transposed == 0);
 
+    const memory_counts group = count(layer.event(stage::feed_forward, 0));  // of the same layer: its input is there
+    CHECK(group.at(k::wide, l::dram) == traffic{});
+    CHECK(group.at(k::stored_activation, l::dram) == traffic{});
+    CHECK(group.at(k::weight, l::dram) == ff.at(k::weight, l::dram));
+
     const memory_counts second = count(layer.event(stage::feed_forward, 1));
     CHECK(second.at(k::wide, l::dram) == traffic{4, 4, 4 * 32, 4 * 32});  // what the first layer handed on
 
@@ -200,8 +209,9 @@ TEST_CASE("a transposed weight costs a word where the buffer cannot turn") {
 }
 
 TEST_CASE("a run's costs are the counters' and the memory model's, machine by machine, and add up") {
-    const auto model = nn::sequential(nn::conv2d{5, 3, 1, 1}, nn::relu{}, nn::max_pool2d{2}, nn::conv2d{4, 3, 2},
-                                      nn::relu{}, nn::flatten{}, nn::linear{6});
+    const auto model =
+        nn::sequential(nn::conv2d{5, 3, 1, 1}, nn::relu{}, nn::max_pool2d{2}, nn::depthwise_conv2d{3, 1, 1}, nn::relu{},
+                       nn::conv2d{4, 3, 2}, nn::relu{}, nn::flatten{}, nn::linear{6});
     const nn::image_shape shape{9, 9, 2};
     const data::dataset images = testing::noisy_images(3, 32, shape, 6);
     for (const dataflow flow : {dataflow::output_stationary, dataflow::row_stationary}) {
@@ -213,14 +223,14 @@ TEST_CASE("a run's costs are the counters' and the memory model's, machine by ma
         auto net = testing::fixed_network(model, shape, 8);
         slice_counts products(c.encoding, best_path(), net.products());
         counters cycles(c, products, 3);
-        run_costs costs(c, products, {10, 20, 30}, 1, 3);
+        run_costs costs(c, products, {10, 20, 30, 40}, 1, 3);
         for (gemm::observer* o : std::initializer_list<gemm::observer*>{&products, &cycles, &costs}) net.observe(*o);
         const auto index = testing::positions(0, 8);
         for (std::uint64_t step = 0; step < 8; ++step)
             net.train_step(nn::batch_view<std::uint8_t>{images.images.data(), index, shape, images.exponent},
                            testing::labels_of(images, 0, 8), step);
         CHECK(costs.steps() == 3);
-        CHECK(costs.samples().size() == 9);
+        CHECK(costs.samples().size() == 12);
         for (const stage s : {stage::feed_forward, stage::error_propagation, stage::weight_gradient})
             for (int layer = 0; layer < costs.layers(); ++layer) {
                 CHECK(costs.macs(layer, s).all * 8 == products.at(layer, s).macs * 3);  // three of eight like steps

@@ -133,6 +133,11 @@ class memory_model {
                                const std::array<slice_census, 2>& operands, std::uint64_t products,
                                std::uint64_t outputs) {
         counts_ = {};
+        // A layer's stage may be several GEMMs: the input classes of a stride, groups of channels.
+        const bool first = event.step != step_ || event.layer != layer_ || event.where != where_;
+        step_ = event.step;
+        layer_ = event.layer;
+        where_ = event.where;
         const bool rows_slide = how_.flow == dataflow::row_stationary;  // in WG along the activations, else along a
         const bool a_moves = rows_slide ? event.where != stage::weight_gradient : a_streams;
         const gemm_accesses n = loops_of(event, a_streams, a_moves).count(products, outputs);
@@ -145,7 +150,7 @@ class memory_model {
             if (l == static_cast<std::size_t>(memory_level::dram)) sums.writes -= outputs;  // results: hand_over
             move(tensor_kind::partial_sum, static_cast<memory_level>(l), sums.reads, sums.writes, width);
         }
-        hand_over(event, a, outputs, width);
+        hand_over(event, a, outputs, width, first);
         return counts_;
     }
 
@@ -210,16 +215,18 @@ class memory_model {
         if (kind == tensor_kind::weight) return move(kind, memory_level::dram, dram.reads, 0, master_bits);
         const bool made_here =
             event.where == stage::feed_forward || (event.where == stage::weight_gradient && kind == tensor_kind::error);
-        const std::uint64_t again = made_here ? dram.reads - std::min(dram.reads, bits.elements) : dram.reads;
+        const std::uint64_t again = made_here ? dram.reads - std::min(dram.reads, bits.touched) : dram.reads;
         const tensor_kind stored = event.where == stage::weight_gradient && kind == tensor_kind::activation
                                        ? tensor_kind::stored_activation
                                        : kind;
         counts_.at(stored, memory_level::dram) += {again, 0, bits.of_elements(again), 0};
     }
 
-    void hand_over(const gemm::gemm_event& event, const stored_bits& a, std::uint64_t outputs, std::uint64_t width) {
+    void hand_over(const gemm::gemm_event& event, const stored_bits& a, std::uint64_t outputs, std::uint64_t width,
+                   bool first) {
         const std::uint64_t result = std::min<std::uint64_t>(32, width);
         if (event.where == stage::feed_forward) {
+            if (!first) return;
             error_left_ = false;
             if (event.layer == 0)
                 move(tensor_kind::wide, memory_level::dram, a.elements, 0, pixel_bits);
@@ -228,6 +235,8 @@ class memory_model {
             counts_.at(tensor_kind::stored_activation, memory_level::dram) += {0, a.elements, 0, a.all};
             forward_bits_ = result;
         } else if (event.where == stage::weight_gradient) {
+            move(tensor_kind::gradient, memory_level::dram, 0, outputs, width);
+            if (!first) return;
             if (!error_left_) {  // the last layer: logits out and in, errors out and in
                 move(tensor_kind::wide, memory_level::dram, a.elements, a.elements, forward_bits_);
                 error_elements_ = a.elements;
@@ -236,13 +245,11 @@ class memory_model {
             }
             move(tensor_kind::wide, memory_level::dram, error_elements_, 0, error_bits_);
             if (event.layer > 0) counts_.at(tensor_kind::error, memory_level::dram) += {0, a.elements, 0, a.all};
-            move(tensor_kind::gradient, memory_level::dram, 0, outputs, width);
             gradient_bits_.resize(std::max(gradient_bits_.size(), static_cast<std::size_t>(event.layer) + 1));
             gradient_bits_[static_cast<std::size_t>(event.layer)] = width;
-            propagating_ = false;
         } else {
+            if (first) error_elements_ = 0;
             error_left_ = true;
-            if (!std::exchange(propagating_, true)) error_elements_ = 0;  // a strided layer's EP is several GEMMs
             error_elements_ += outputs;
             error_bits_ = result;
             move(tensor_kind::wide, memory_level::dram, 0, outputs, result);
@@ -258,7 +265,10 @@ class memory_model {
     std::deque<known_loops> known_;
     std::uint64_t forward_bits_ = 0;                     // of the wide tensor that the layer before has left
     std::uint64_t error_elements_ = 0, error_bits_ = 0;  // of the error that EP has left
-    bool error_left_ = false, propagating_ = false;
+    bool error_left_ = false;
+    std::uint64_t step_ = ~std::uint64_t{0};  // of the GEMM before
+    int layer_ = -1;
+    stage where_ = stage::feed_forward;
     std::vector<std::uint64_t> gradient_bits_;  // of each layer
 };
 

@@ -93,8 +93,13 @@ class run_costs final : public gemm::observer {
             for (datapath_counter& d : datapaths_) d.remember(event, seen.a_streams);
             return;
         }
-        if (event.layer == 0 && event.where == stage::feed_forward) ++steps_;
-        note(event, seen);
+        // A layer's stage may be several GEMMs: the input classes of a stride, groups of channels.
+        const bool first = steps_ == 0 || event.step != step_ || event.layer != layer_ || event.where != where_;
+        if (steps_ == 0 || event.step != step_) ++steps_;
+        step_ = event.step;
+        layer_ = event.layer;
+        where_ = event.where;
+        if (first) note(event, seen);
         const std::array<slice_census, 2>& census = survey_(event);
         const slice_census& streamed = census[seen.a_streams ? 0 : 1];
         mac_counts& macs = macs_[static_cast<std::size_t>(event.layer)][static_cast<std::size_t>(event.where)];
@@ -111,7 +116,7 @@ class run_costs final : public gemm::observer {
             cost.datapath += counts;
             cost.actions += {issued, issued * static_cast<std::uint64_t>(sum_bits(event, how)), 0,
                              memories_[m].count(event, seen.a_streams, census, issued, counts.outputs)};
-            if (event.where != stage::weight_gradient) continue;
+            if (event.where != stage::weight_gradient || !first) continue;
             const std::uint64_t elements = weights_[static_cast<std::size_t>(event.layer)];
             stage_cost& update = cost_of(m, event.layer, stage::weight_update);
             update.datapath.cycles += optc_update(elements, moments_, how).cycles;
@@ -167,6 +172,9 @@ class run_costs final : public gemm::observer {
     std::vector<std::vector<std::array<stage_cost, stages>>> costs_;  // [machine][layer][stage]
     std::vector<std::array<mac_counts, 3>> macs_;                     // [layer][stage]
     std::vector<layer_sample> samples_;
+    std::uint64_t step_ = 0;  // of the GEMM before
+    int layer_ = 0;
+    stage where_ = stage::feed_forward;
 };
 
 }  // namespace lamella::accelerator

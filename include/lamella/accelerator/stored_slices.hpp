@@ -24,6 +24,7 @@ namespace lamella::accelerator {
 struct slice_census {
     int width = 0, planes = 0;
     std::uint64_t elements = 0, pairs = 0;
+    std::uint64_t touched = 0;        // elements that are in a pair: a group of channels, or what a stride leaves
     std::uint64_t live_pairs = 0;     // pairs whose mantissa is not zero
     std::uint64_t digits = 0;         // slices that are not zero, each mantissa once
     std::uint64_t paired_digits = 0;  // the same, of each pair
@@ -37,6 +38,7 @@ struct stored_bits {
     bool compressed = false;
     std::uint64_t all = 0, elements = 0;    // each mantissa once
     std::uint64_t of_pairs = 0, pairs = 0;  // once a pair
+    std::uint64_t touched = 0;              // elements in a pair
     // Bits of so many accesses of a mean element, and of a mean pair; rounded down.
     std::uint64_t of_elements(std::uint64_t accesses) const noexcept { return mean(accesses, all, elements); }
     std::uint64_t of_reads(std::uint64_t accesses) const noexcept { return mean(accesses, of_pairs, pairs); }
@@ -52,7 +54,7 @@ struct stored_bits {
 inline stored_bits store(const slice_census& n, const configuration& c) noexcept {
     const bool own = c.products == product_kind::slices;
     const auto width = static_cast<std::uint64_t>(own ? n.width : max_width);
-    stored_bits bits{false, n.elements * width, n.elements, n.pairs * width, n.pairs};
+    stored_bits bits{false, n.elements * width, n.elements, n.pairs * width, n.pairs, n.touched};
     if (!c.input_skip || !own) return bits;
     const auto digit = static_cast<std::uint64_t>(digit_bits(c)), planes = static_cast<std::uint64_t>(n.planes);
     const bool bitmap = c.index == index_format::bitmap;
@@ -123,6 +125,7 @@ class slice_survey {
                 ++n.elements;
                 n.digits += digits;
                 n.pairs += pairs[static_cast<std::size_t>(i)];
+                n.touched += pairs[static_cast<std::size_t>(i)] != 0;
                 if (digits != 0) n.live_pairs += pairs[static_cast<std::size_t>(i)];
                 n.paired_digits += digits * pairs[static_cast<std::size_t>(i)];
                 for (int p = 0; p < n.planes; ++p) {
