@@ -318,7 +318,7 @@ inline optc_saturations optc_update(const optc_step& step, const optc_tensor& te
             const random_site first_site = at(site.bias ? stream::bias_first_moment : stream::first_moment);
             fill_random_16(isa, weight_site, 0, part.begin, std::span<std::uint16_t>(l.draw));
             fill_random_16(isa, first_site, 0, part.begin, std::span<std::uint16_t>(l.first_draw));
-            const auto step_block = plan.mean_dropped == 0 ? optc_momentum_avx512<true> : optc_momentum_avx512<false>;
+            const auto step_block = has_exact_mean(plan) ? optc_momentum_avx512<true> : optc_momentum_avx512<false>;
             step_block(plan, tensor.gradient.data() + part.begin, weights + part.begin, moments + part.begin, l.draw,
                        l.first_draw, spare.mantissa.data() + part.begin, spare.first_moment.data() + part.begin, f);
             return;

@@ -15,17 +15,19 @@ constexpr bool is_plain_momentum(const optc_plan& p) noexcept {
     const auto shifts_left = [](const optc_term& t) { return t.factor == 1 && t.right == 0; };
     const auto multiplies = [](const optc_term& t) { return t.factor != 0 && t.left == 0; };
     const auto usual = [](const optc_write& w) { return !w.vanishes && !w.saturates && w.dropped >= 16; };
-    return p.direction == optc_direction::moment && !p.decays && !p.long_product && p.inverse_batch == 1 &&
-           shifts_left(p.fresh) && multiplies(p.first) && shifts_left(p.weight) && multiplies(p.update) &&
-           p.shrink.factor == 0 && usual(p.first_write) && usual(p.weight_write);
+    return p.direction == optc_direction::moment && !p.decays && !p.long_product && shifts_left(p.fresh) &&
+           multiplies(p.first) && shifts_left(p.weight) && multiplies(p.update) && p.shrink.factor == 0 &&
+           usual(p.first_write) && usual(p.weight_write);
 }
+// True when the mean is a shift to the left: a batch of a power of two whose sums are short.
+constexpr bool has_exact_mean(const optc_plan& p) noexcept { return p.inverse_batch == 1 && p.mean_dropped == 0; }
 
 LAMELLA_TARGET_AVX512 inline std::uint64_t largest_avx512(__m512i lowest, __m512i highest) noexcept {
     const auto below = 0u - static_cast<std::uint64_t>(_mm512_reduce_min_epi64(lowest));
     return std::max(below, static_cast<std::uint64_t>(_mm512_reduce_max_epi64(highest)));
 }
 
-// One block of optc_block elements, 32 at a time. Precondition: is_plain_momentum(p). ExactMean: mean_dropped is 0.
+// One block of optc_block elements, 32 at a time. Precondition: is_plain_momentum(p). ExactMean: has_exact_mean(p).
 //
 // Of the bits that a write-back drops, 16 are those that the draw is added to. A permutation collects what stands above
 // them.
@@ -35,8 +37,10 @@ LAMELLA_TARGET_AVX512 inline void optc_momentum_avx512(const optc_plan& p, const
                                                        const std::uint16_t* weight_draw,
                                                        const std::uint16_t* first_draw, std::int16_t* weight_out,
                                                        std::int32_t* first_out, optc_found& found) noexcept {
-    const __m512i mean_dropped = _mm512_set1_epi64(p.mean_dropped), mean_odd = _mm512_set1_epi64(1);
-    const __m512i mean_half = _mm512_set1_epi64(((std::int64_t{1} << p.mean_dropped) >> 1) - 1);
+    const std::int64_t odd_bit = p.mean_dropped > 0 ? 1 : 0;
+    const __m512i sum_left = _mm512_set1_epi64(p.sum_shift), inverse_batch = _mm512_set1_epi64(p.inverse_batch);
+    const __m512i mean_dropped = _mm512_set1_epi64(p.mean_dropped), mean_odd = _mm512_set1_epi64(odd_bit);
+    const __m512i mean_half = _mm512_set1_epi64(((std::int64_t{1} << p.mean_dropped) >> 1) - odd_bit);
     const __m512i fresh_left = _mm512_set1_epi64(ExactMean ? p.sum_shift + p.fresh.left : p.fresh.left);
     const __m512i first_factor = _mm512_set1_epi64(p.first.factor), first_half = _mm512_set1_epi64(p.first.half),
                   first_right = _mm512_set1_epi64(p.first.right);
@@ -61,6 +65,7 @@ LAMELLA_TARGET_AVX512 inline void optc_momentum_avx512(const optc_plan& p, const
             const std::size_t at = i + 8 * v;
             __m512i g = _mm512_loadu_si512(sum + at);
             if constexpr (!ExactMean) {
+                g = _mm512_mullo_epi64(_mm512_sllv_epi64(g, sum_left), inverse_batch);
                 const __m512i odd = _mm512_and_si512(_mm512_srav_epi64(g, mean_dropped), mean_odd);
                 g = _mm512_srav_epi64(_mm512_add_epi64(_mm512_add_epi64(g, mean_half), odd), mean_dropped);
             }
