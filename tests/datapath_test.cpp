@@ -13,6 +13,7 @@
 #include <lamella/accelerator/optc_cycles.hpp>
 #include <lamella/accelerator/recording.hpp>
 #include <lamella/gemm/multiply.hpp>
+#include <lamella/precision/laps.hpp>
 
 #include "layer_step.hpp"
 #include "training.hpp"
@@ -89,6 +90,38 @@ void compare(const datapath_counts& closed, const datapath_counts& walked) {
     REQUIRE(closed == walked);
 }
 
+// Many rows that one core each walks: what counters take a vector of rows and of tiles at a time.
+int run_many_rows(std::uint64_t seed, std::array<int, 3>& met) {
+    generator r(seed);
+    const std::int64_t channels = std::array<std::int64_t, 4>{1, 3, 8, 16}[seed % 4], outputs = draw(r, 1, 3) * (seed % 3 == 0 ? 8 : 1);
+    layer_step layer(r, nn::convolution({draw(r, 7, 10), draw(r, 7, 10), channels}, outputs, 3, 3, 1, draw(r, 0, 1)), draw(r, 2, 4));
+    configuration c = any_configuration(r);
+    c.order = {dimension::batch, dimension::output_channels, dimension::plane_pairs, dimension::input_channels};
+    c.cores = std::array<int, 4>{1, 2, 4, 8}[seed / 2 % 4];
+    c.lanes = static_cast<int>(draw(r, 1, 6));
+    c.rows_a_lane = static_cast<int>(draw(r, 1, 4));
+    c.window = std::array<int, 3>{4, 8, 16}[seed % 3];
+    c.index = index_format::bitmap;
+    c.input_skip = true;
+    if (c.balance == lane_balance::iterative) c.balance = lane_balance::none;
+    emulator machine(c);
+    const std::array paths{path::scalar, best_path(), available(path::avx2) ? path::avx2 : best_path()};
+    datapath_counter counter(c, paths[seed / 3 % paths.size()]);
+    CAPTURE(seed);
+    CAPTURE(describe(c));
+    CAPTURE(layer.describe());
+    std::vector<gemm::gemm_event> events = layer.propagation(0, 0, draw(r, 0, 3) != 0);
+    events.push_back(layer.forward(0, 0));
+    for (const gemm::gemm_event& e : events) {
+        CAPTURE(name_of(e.where));
+        compare(counter.count(e, true), machine.run(e, true));
+        met[0] += e.gate != nullptr;
+        met[1] += e.active != nullptr && e.active->size() < static_cast<std::size_t>(layer.samples);
+        met[2] += c.balance == lane_balance::greedy;
+    }
+    return static_cast<int>(events.size());
+}
+
 // One layer, one configuration, one or two steps. Returns the events compared.
 int run_case(std::uint64_t seed, std::array<int, 8>& met) {
     generator r(seed);
@@ -161,6 +194,12 @@ TEST_CASE("emulator, counters, slice counts and kernels agree in ten thousand ca
     for (const int times : met) CHECK(times > 300);
 }
 
+TEST_CASE("counters that take rows and tiles by vectors equal the emulator") {
+    std::array<int, 3> met{};
+    for (std::uint64_t seed = 0; seed < 240; ++seed) run_many_rows(seed, met);
+    for (const int times : met) CHECK(times > 50);
+}
+
 TEST_CASE("in training, counters of sampled steps equal the emulator on a recording of them") {
     const auto model = nn::sequential(nn::conv2d{5, 3, 1, 1}, nn::relu{}, nn::max_pool2d{2}, nn::conv2d{4, 3}, nn::relu{},
                                       nn::flatten{}, nn::linear{6});
@@ -194,6 +233,48 @@ TEST_CASE("in training, counters of sampled steps equal the emulator on a record
         compare(cycles.total(), walked);
         CHECK(cycles.probes() == datapath_counts{});
     }
+}
+
+TEST_CASE("of the steps with probes every n-th is counted, and a resumed run's counters go on with their sums") {
+    const auto model = nn::sequential(nn::conv2d{4, 3}, nn::relu{}, nn::flatten{}, nn::linear{6});
+    const nn::image_shape shape{7, 7, 1};
+    const data::dataset images = testing::noisy_images(3, 32, shape, 6);
+    precision::laps_settings settings;
+    settings.every = 4;  // probes at steps 3, 7, 11, ...: none of which a sample of every second step meets
+    const auto make = [&] {
+        return nn::make_network<nn::fixed>(model, shape, nn::fixed::settings{}, std::uint64_t{3}, std::make_unique<precision::laps>(settings));
+    };
+    const auto train = [&](auto& net, std::uint64_t first, std::uint64_t end) {
+        const auto index = testing::positions(0, 8);
+        for (std::uint64_t step = first; step < end; ++step)
+            net.train_step(nn::batch_view<std::uint8_t>{images.images.data(), index, shape, images.exponent},
+                           testing::labels_of(images, 0, 8), step);
+    };
+    auto net = make();
+    slice_counts products(hnpu().encoding, best_path(), net.products());
+    counters cycles(hnpu(), products, 2);
+    net.observe(products);
+    net.observe(cycles);
+    train(net, 0, 13);
+    testing::snapshot trained = testing::snapshot::of(net), sums = testing::snapshot::of(cycles);
+    CHECK(cycles.steps() == 7);
+    CHECK(cycles.probe_steps_seen() == 3);
+    CHECK(cycles.probe_steps() == 2);
+    CHECK(cycles.probes().gemms == 4);  // two widths each
+    CHECK(cycles.probes().cycles > 0);
+    train(net, 13, 24);
+
+    auto again = make();
+    slice_counts products_again(hnpu().encoding, path::scalar, again.products());
+    counters resumed(hnpu(), products_again, 2);
+    trained.restore(again);
+    sums.restore(resumed);
+    again.observe(products_again);
+    again.observe(resumed);
+    train(again, 13, 24);
+    CHECK(testing::snapshot::of(resumed) == testing::snapshot::of(cycles));
+    compare(resumed.total(), cycles.total());
+    compare(resumed.probes(), cycles.probes());
 }
 
 TEST_CASE("counters need slice counts of their own encoding, told first") {

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <vector>
 
@@ -15,9 +16,9 @@
 #include "../core/path.hpp"
 #include "../gemm/event.hpp"
 #include "../slice/bitmap.hpp"
-#include "../slice/digits.hpp"
 #include "configuration.hpp"
 #include "counting.hpp"
+#include "used_digits.hpp"
 
 namespace lamella::accelerator::detail {
 
@@ -59,34 +60,29 @@ class axis_runs {
 
 class bit_image {
   public:
-    // Marks the digits that are not zero. `planes` as datapath_view has them.
-    void mark(const gemm::event_operand& o, const configuration& c, int planes, std::int64_t unit, path isa) {
+    // Marks the digits that are not zero. `planes` as datapath_view has them; `active`: samples that are not all zero, or null.
+    void mark(const gemm::event_operand& o, const configuration& c, int planes, std::int64_t unit,
+              const std::vector<std::int64_t>* active, path isa) {
         shape(o, unit, planes);
-        const bool widen = c.products == product_kind::sixteen_bit_slices && o.view.in_bytes();
-        const int width = c.products == product_kind::sixteen_bit_slices ? max_width : o.view.width;
-        if (o.view.in_bytes()) {
-            const auto* from = static_cast<const std::int8_t*>(o.stored.data);
-            if (widen)
-                mark_plane_bits(arrange<std::int16_t>(from, wide_), c, width, planes, isa);
-            else
-                mark_plane_bits(arrange<std::int8_t>(from, narrow_), c, width, planes, isa);
-        } else {
-            mark_plane_bits(arrange<std::int16_t>(static_cast<const std::int16_t*>(o.stored.data), wide_), c, width, planes,
-                            isa);
-        }
+        words_.fill_zero();
+        for_each_active(o, active, [&](std::int64_t first, std::int64_t end) {
+            for (int p = 0; p < planes; ++p)
+                place(first, end, words_.data() + p * plane_words_, isa, [&](std::int64_t begin, std::int64_t count, std::uint8_t* bytes) {
+                    list_used(o, c, p, begin, count, isa, bytes);
+                });
+        });
     }
     // Marks the elements that are no padding, in one plane.
     void mark_present(const gemm::event_operand& o, std::int64_t unit, path isa) {
         const gemm::stored_images& s = o.stored;
         shape(o, unit, 1);
-        inside_.resize(static_cast<std::size_t>(elements_));
-        inside_.fill_zero();
+        words_.fill_zero();
         for (std::int64_t i = 0; i < s.samples; ++i)
-            for (std::int64_t y = 0; y < s.height; ++y)
-                std::fill_n(inside_.data() + i * s.image() + (s.top + y) * s.row() + s.left * s.channels,
-                            s.width * s.channels, std::int8_t{1});
-        const std::int8_t* const arranged = arrange<std::int8_t>(inside_.data(), narrow_);
-        slice::mark_nonzero(isa, arranged, plane_words_ - 1, words_.data());
+            for (std::int64_t y = 0; y < s.height; ++y) {
+                const std::int64_t first = i * s.image() + (s.top + y) * s.row() + s.left * s.channels;
+                place(first, first + s.width * s.channels, words_.data(), isa,
+                      [](std::int64_t, std::int64_t count, std::uint8_t* bytes) { std::fill_n(bytes, count, std::uint8_t{1}); });
+            }
     }
 
     const std::uint64_t* plane(int p) const noexcept { return words_.data() + p * plane_words_; }
@@ -124,60 +120,43 @@ class bit_image {
         pitch_ = unit == 1 ? quotients : (quotients + 63) / 64 * 64;
         plane_words_ = (pitch_ * unit + 63) / 64 + 1;
         words_.resize(static_cast<std::size_t>(plane_words_ * planes));
-        for (int p = 0; p < planes; ++p) words_[static_cast<std::size_t>((p + 1) * plane_words_ - 1)] = 0;
+        if (unit == 1) return;
+        spread_.resize(static_cast<std::size_t>(unit + 64));
+        for (std::int64_t e = 0; e < unit + 64; ++e) spread_[static_cast<std::size_t>(e)] = e % unit * pitch_ + e / unit;
     }
 
-    // The mantissas in the image's order, followed by zeros up to a multiple of 64.
-    template <class To, class From>
-    const To* arrange(const From* from, buffer<To>& to) {
-        to.resize(static_cast<std::size_t>((plane_words_ - 1) * 64));
-        if (unit_ == 1) {
-            std::copy(from, from + elements_, to.data());
-            std::fill(to.data() + elements_, to.data() + to.size(), To{0});
-            return to.data();
-        }
-        const std::int64_t quotients = (elements_ + unit_ - 1) / unit_, whole = elements_ / unit_;
-        constexpr std::int64_t side = 64;  // a block of both stays in the first cache
-        for (std::int64_t first = 0; first < whole; first += side)
-            for (std::int64_t c = 0; c < unit_; ++c) {
-                const std::int64_t end = std::min(whole, first + side);
-                for (std::int64_t q = first; q < end; ++q)
-                    to[static_cast<std::size_t>(c * pitch_ + q)] = static_cast<To>(from[q * unit_ + c]);
-            }
-        for (std::int64_t c = 0; c < unit_; ++c) {
-            for (std::int64_t q = whole; q < quotients; ++q)
-                to[static_cast<std::size_t>(c * pitch_ + q)] =
-                    q * unit_ + c < elements_ ? static_cast<To>(from[q * unit_ + c]) : To{0};
-            std::fill(to.data() + c * pitch_ + quotients, to.data() + (c + 1) * pitch_, To{0});
-        }
-        return to.data();
-    }
-
-    template <class Mantissa>
-    void mark_plane_bits(const Mantissa* mantissas, const configuration& c, int width, int planes, path isa) {
+    // Sets the bits of elements first .. end - 1 in one plane; list(begin, count, bytes) tells which.
+    template <class List>
+    void place(std::int64_t first, std::int64_t end, std::uint64_t* plane, path isa, List&& list) {
         constexpr std::int64_t at_once = 1024;
-        const std::int64_t words = plane_words_ - 1;
-        const int digits = slice::slice_count(c.encoding, width);
-        alignas(64) std::array<std::int8_t, at_once * slice::max_slices> bytes;
+        alignas(64) std::array<std::uint8_t, at_once + 64> bytes;
         std::array<std::uint64_t, at_once / 64> bits;
-        for (std::int64_t first = 0; first < words; first += at_once / 64) {
-            const std::int64_t count = std::min(at_once / 64, words - first);
-            slice::split_planes(isa, c.encoding, width, mantissas + first * 64, count * 64, bytes.data(), at_once);
-            for (int p = 0; p < digits; ++p) {
-                std::uint64_t* const to = words_.data() + (planes == 1 ? 0 : p) * plane_words_ + first;
-                slice::mark_nonzero(isa, bytes.data() + p * at_once, count, bits.data());
-                for (std::int64_t w = 0; w < count; ++w) {
-                    const std::uint64_t word = bits[static_cast<std::size_t>(w)];
-                    to[w] = planes == 1 && p > 0 ? to[w] | word : word;  // native: any digit
-                }
-            }
+        for (; first < end; first += at_once) {
+            const std::int64_t count = std::min(at_once, end - first), words = (count + 63) / 64;
+            list(first, count, bytes.data());
+            std::fill_n(bytes.data() + count, 64 * words - count, std::uint8_t{0});
+            slice::mark_nonzero(isa, reinterpret_cast<const std::int8_t*>(bytes.data()), words, bits.data());
+            for (std::int64_t w = 0; w < words; ++w) place_word(bits[static_cast<std::size_t>(w)], first + 64 * w, plane);
+        }
+    }
+    // Bit i belongs to element `at` + i.
+    void place_word(std::uint64_t word, std::int64_t at, std::uint64_t* plane) const noexcept {
+        if (word == 0) return;
+        if (unit_ == 1) {
+            plane[at >> 6] |= word << (at & 63);
+            plane[(at >> 6) + 1] |= (word >> 1) >> (63 - (at & 63));
+            return;
+        }
+        const std::int64_t q = at / unit_, c = at - q * unit_;
+        for (; word != 0; word &= word - 1) {
+            const auto to = spread_[static_cast<std::size_t>(c + std::countr_zero(word))] + q;
+            plane[to >> 6] |= std::uint64_t{1} << (to & 63);
         }
     }
 
     std::int64_t unit_ = 1, elements_ = 0, pitch_ = 0, plane_words_ = 0;
     buffer<std::uint64_t> words_;
-    buffer<std::int8_t> narrow_, inside_;
-    buffer<std::int16_t> wide_;
+    std::vector<std::int64_t> spread_;  // bit of element e of the image, e < unit + 64
 };
 
 }  // namespace lamella::accelerator::detail

@@ -10,13 +10,14 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 #include "../core/memory.hpp"
 #include "../core/path.hpp"
 #include "../gemm/event.hpp"
-#include "../slice/digits.hpp"
 #include "configuration.hpp"
 #include "counting.hpp"
+#include "used_digits.hpp"
 
 namespace lamella::accelerator::detail {
 
@@ -58,6 +59,22 @@ LAMELLA_MULTIVERSION(sum_columns,
                       std::int64_t count, std::uint16_t* digits, std::uint16_t* windows),
                      (from, offset, depth, window, count, digits, windows))
 
+// to[i] = sum over taps of from[tap[t] + i], first <= i < end. Up to 64 bytes past the end are read and written.
+LAMELLA_ALWAYS_INLINE void add_taps_body(const std::uint16_t* LAMELLA_RESTRICT from, const std::int64_t* LAMELLA_RESTRICT tap,
+                                         std::int64_t taps, std::int64_t first, std::int64_t end, std::uint16_t* LAMELLA_RESTRICT to) {
+    constexpr std::int64_t lanes = 32;
+    for (std::int64_t base = first; base < end; base += lanes) {
+        alignas(64) std::uint16_t lane[lanes] = {};
+        for (std::int64_t t = 0; t < taps; ++t)
+            for (int i = 0; i < lanes; ++i) lane[i] = static_cast<std::uint16_t>(lane[i] + from[tap[t] + base + i]);
+        for (int i = 0; i < lanes; ++i) to[base + i] = lane[i];
+    }
+}
+LAMELLA_MULTIVERSION(add_taps,
+                     (const std::uint16_t* from, const std::int64_t* tap, std::int64_t taps, std::int64_t first,
+                      std::int64_t end, std::uint16_t* to),
+                     (from, tap, taps, first, end, to))
+
 class column_counts {
   public:
     // False when the view is none that this serves, or has too few rows for its depth.
@@ -91,31 +108,34 @@ class column_counts {
         return true;
     }
 
-    // Of each plane. Call fits() before.
-    void count(const gemm::event_operand& o, const configuration& c, int planes, path isa) {
-        const bool sixteen = c.products == product_kind::sixteen_bit_slices;
+    // Of each plane. Call fits() before. `active`: samples that are not all zero, or null.
+    void count(const gemm::event_operand& o, const configuration& c, int planes, const std::vector<std::int64_t>* active, path isa) {
         resize(planes);
-        const int width = sixteen ? max_width : o.view.width;
-        if (o.view.in_bytes() && !sixteen)
-            mark(arranged(static_cast<const std::int8_t*>(o.stored.data), narrow_), c, width, planes, isa);
-        else if (o.view.in_bytes())
-            mark(arranged(static_cast<const std::int8_t*>(o.stored.data), wide_), c, width, planes, isa);
-        else
-            mark(arranged(static_cast<const std::int16_t*>(o.stored.data), wide_), c, width, planes, isa);
+        if (whole_windows(o, c)) return count_pixels(o, c, planes, active, isa);
+        natural_.resize(static_cast<std::size_t>(elements_));
+        for (int p = 0; p < planes; ++p) {
+            std::uint8_t* const plane = used_.data() + p * pitch_ * unit_;
+            std::fill_n(plane, pitch_ * unit_, std::uint8_t{0});
+            for_each_active(o, active, [&](std::int64_t first, std::int64_t end) {
+                list_used(o, c, p, first, end - first, isa, (unit_ == 1 ? plane : natural_.data()) + first);
+                if (unit_ != 1) arrange(first, end, plane);
+            });
+            if (unit_ == 1) std::fill_n(plane + elements_, pitch_ - elements_, std::uint8_t{0});  // written past the end
+        }
         sum(planes, c.window, isa);
     }
     // Of the digits that are there at all, in plane 0: padding is not.
     void count_present(const gemm::event_operand& o, const configuration& c, path isa) {
         const gemm::stored_images& s = o.stored;
         resize(1);
-        inside_.resize(static_cast<std::size_t>(elements_));
-        inside_.fill_zero();
+        used_.fill_zero();
+        natural_.resize(static_cast<std::size_t>(elements_));
+        natural_.fill_zero();
         for (std::int64_t i = 0; i < s.samples; ++i)
             for (std::int64_t y = 0; y < s.height; ++y)
-                std::fill_n(inside_.data() + i * s.image() + (s.top + y) * s.row() + s.left * s.channels,
-                            s.width * s.channels, std::int8_t{1});
-        const std::int8_t* const from = arranged(static_cast<const std::int8_t*>(inside_.data()), narrow_);
-        std::copy(from, from + pitch_ * unit_, used_.data());
+                std::fill_n(natural_.data() + i * s.image() + (s.top + y) * s.row() + s.left * s.channels,
+                            s.width * s.channels, std::uint8_t{1});
+        arrange(0, elements_, used_.data());
         sum(1, c.window, isa);
     }
 
@@ -136,49 +156,64 @@ class column_counts {
             sum_columns(isa, used_.data() + p * pitch_ * unit_, offset_.data(), static_cast<std::int64_t>(offset_.size()), window,
                         count_, digits_.data() + p * count_, windows_.data() + p * count_);
     }
-    // Every unit-th mantissa together.
-    template <class From, class To>
-    const To* arranged(const From* from, buffer<To>& to) const {
-        to.resize(static_cast<std::size_t>(pitch_ * unit_));
-        const std::int64_t whole = elements_ / unit_, side = 64;
-        for (std::int64_t first = 0; first < whole; first += side) {
-            const std::int64_t end = std::min(whole, first + side);
+    // Bytes first .. end - 1, every unit-th together.
+    void arrange(std::int64_t first, std::int64_t end, std::uint8_t* to) const {
+        constexpr std::int64_t side = 64;  // quotients at once: both stay in the first cache
+        const std::int64_t last = (end + unit_ - 1) / unit_;
+        for (std::int64_t block = first / unit_; block < last; block += side)
             for (std::int64_t c = 0; c < unit_; ++c) {
-                To* const row = to.data() + c * pitch_;
-                for (std::int64_t q = first; q < end; ++q) row[q] = static_cast<To>(from[q * unit_ + c]);
+                const std::int64_t begin = std::max(block, (first - c + unit_ - 1) / unit_);
+                const std::int64_t stop = std::min({last, block + side, (end - c + unit_ - 1) / unit_});
+                for (std::int64_t q = begin; q < stop; ++q) to[c * pitch_ + q] = natural_[static_cast<std::size_t>(q * unit_ + c)];
             }
-        }
-        for (std::int64_t c = 0; c < unit_; ++c)
-            for (std::int64_t q = whole; q < pitch_; ++q)
-                to[static_cast<std::size_t>(c * pitch_ + q)] =
-                    q * unit_ + c < elements_ ? static_cast<To>(from[q * unit_ + c]) : To{0};
-        return to.data();
     }
-    template <class Mantissa>
-    void mark(const Mantissa* mantissas, const configuration& c, int width, int planes, path isa) {
-        constexpr std::int64_t at_once = 1024;
-        const int slices = slice::slice_count(c.encoding, width);
-        alignas(64) std::array<std::int8_t, at_once * slice::max_slices> bytes;
-        for (std::int64_t first = 0; first < pitch_ * unit_; first += at_once) {
-            const std::int64_t count = std::min(at_once, pitch_ * unit_ - first);
-            slice::split_planes(isa, c.encoding, width, mantissas + first, count, bytes.data(), at_once);
-            for (int p = 0; p < slices; ++p) {
-                std::uint8_t* const to = used_.data() + (planes == 1 ? 0 : p) * pitch_ * unit_ + first;
-                const std::int8_t* const from = bytes.data() + p * at_once;
-                if (planes == 1 && p > 0)  // native: any digit
-                    for (std::int64_t i = 0; i < count; ++i) to[i] = static_cast<std::uint8_t>(to[i] | (from[i] != 0));
-                else
-                    for (std::int64_t i = 0; i < count; ++i) to[i] = from[i] != 0;
+
+    // True when depth walks whole pixels of `unit` elements and no window belongs to two of them.
+    bool whole_windows(const gemm::event_operand& o, const configuration& c) const noexcept {
+        const gemm::axis& depth = o.view.depth;
+        return unit_ % c.window == 0 && o.stored.image() % unit_ == 0 && base_ % unit_ == 0 && depth.stride[2] == 1 && depth.extent[2] % unit_ == 0 &&
+               (depth.extent[1] == 1 || depth.stride[1] % unit_ == 0) && (depth.extent[0] == 1 || depth.stride[0] % unit_ == 0);
+    }
+    // Then digits and windows of a pixel are known first, and a row is a sum over taps: every unit-th offset.
+    void count_pixels(const gemm::event_operand& o, const configuration& c, int planes, const std::vector<std::int64_t>* active, path isa) {
+        natural_.resize(static_cast<std::size_t>(elements_ + 8));
+        std::vector<std::int64_t>& taps = tap_;
+        taps.clear();
+        for (std::size_t k = 0; k < offset_.size(); k += static_cast<std::size_t>(unit_)) taps.push_back(offset_[k] - first_);
+        const auto reach = std::minmax_element(taps.begin(), taps.end());
+        for (int p = 0; p < planes; ++p) {
+            for (buffer<std::uint16_t>* b : {&pixel_digits_, &pixel_windows_}) {
+                b->resize(static_cast<std::size_t>(pitch_ + 64));
+                b->fill_zero();
             }
+            std::uint16_t *const digits = digits_.data() + p * count_, *const windows = windows_.data() + p * count_;
+            std::fill_n(digits, count_, std::uint16_t{0});
+            std::fill_n(windows, count_, std::uint16_t{0});
+            for_each_active(o, active, [&](std::int64_t first, std::int64_t end) {
+                list_used(o, c, p, first, end - first, isa, natural_.data() + first);
+                slice::detail::with_row_sum(c.window, [&](auto row_sum) {
+                    for (std::int64_t q = first / unit_; q < end / unit_; ++q)
+                        for (std::int64_t e = q * unit_; e < (q + 1) * unit_; e += c.window) {
+                            const auto used = static_cast<std::uint16_t>(row_sum(natural_.data() + e));
+                            pixel_digits_[static_cast<std::size_t>(q)] = static_cast<std::uint16_t>(pixel_digits_[static_cast<std::size_t>(q)] + used);
+                            pixel_windows_[static_cast<std::size_t>(q)] = static_cast<std::uint16_t>(pixel_windows_[static_cast<std::size_t>(q)] + (used != 0));
+                        }
+                });
+            });
+            for_each_active(o, active, [&](std::int64_t first, std::int64_t end) {  // rows that read one of these pixels
+                const std::int64_t low = std::max<std::int64_t>(0, first / unit_ - first_ - *reach.second);
+                const std::int64_t high = std::min(count_, end / unit_ - first_ - *reach.first);
+                add_taps(isa, pixel_digits_.data() + first_, taps.data(), static_cast<std::int64_t>(taps.size()), low, high, digits);
+                add_taps(isa, pixel_windows_.data() + first_, taps.data(), static_cast<std::int64_t>(taps.size()), low, high, windows);
+            });
         }
     }
 
     std::int64_t unit_ = 1, lowest_ = 0, highest_ = 0, base_ = 0, first_ = 0, count_ = 0, elements_ = 0, pitch_ = 0;
     buffer<std::int64_t> offset_;
-    buffer<std::int8_t> narrow_, inside_;
-    buffer<std::int16_t> wide_;
-    buffer<std::uint8_t> used_;
-    buffer<std::uint16_t> digits_, windows_;
+    std::vector<std::int64_t> tap_;
+    buffer<std::uint8_t> natural_, used_;
+    buffer<std::uint16_t> pixel_digits_, pixel_windows_, digits_, windows_;
 };
 
 }  // namespace lamella::accelerator::detail

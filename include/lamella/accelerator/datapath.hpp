@@ -36,16 +36,22 @@ struct datapath_counts {
 
     std::uint64_t products() const noexcept { return sum_of(issued); }
     friend bool operator==(const datapath_counts&, const datapath_counts&) = default;
-    datapath_counts& operator+=(const datapath_counts& o) noexcept {
-        for (const auto field : {&datapath_counts::cycles, &datapath_counts::stalled, &datapath_counts::exposed,
-                                 &datapath_counts::busy, &datapath_counts::scanning, &datapath_counts::waiting,
-                                 &datapath_counts::capacity, &datapath_counts::streamed_bits,
-                                 &datapath_counts::index_bits, &datapath_counts::held_bits,
-                                 &datapath_counts::partial_sums, &datapath_counts::outputs, &datapath_counts::gemms,
-                                 &datapath_counts::too_wide})
-            this->*field += o.*field;
-        add_to(issued, o.issued);
-        for (std::size_t c = 0; c < core_issued.size(); ++c) core_issued[c] += o.core_issued[c];
+    // Calls action(number) for each, in the order of a checkpoint.
+    template <class Action>
+    void each_number(Action&& action) noexcept(noexcept(action(cycles))) {
+        for (std::uint64_t* n : {&cycles, &stalled, &exposed, &busy, &scanning, &waiting, &capacity, &streamed_bits,
+                                 &index_bits, &held_bits, &partial_sums, &outputs, &gemms, &too_wide})
+            action(*n);
+        for (auto& row : issued)
+            for (std::uint64_t& n : row) action(n);
+        for (std::uint64_t& n : core_issued) action(n);
+    }
+    datapath_counts& operator+=(datapath_counts o) noexcept {
+        std::array<std::uint64_t, 14 + slice::max_slices * slice::max_slices + max_cores> theirs;
+        std::size_t at = 0;
+        o.each_number([&](std::uint64_t& n) noexcept { theirs[at++] = n; });
+        at = 0;
+        each_number([&](std::uint64_t& n) noexcept { n += theirs[at++]; });
         return *this;
     }
 };

@@ -25,6 +25,8 @@
 #include "datapath.hpp"
 #include "ioss.hpp"
 #include "ran.hpp"
+#include "row_kernels.hpp"
+#include "whole_tiles.hpp"
 
 namespace lamella::accelerator {
 
@@ -40,6 +42,13 @@ class datapath_counter {
         const datapath_view view(event, how_, a_streams);
         const ran_mapping map(how_, view);
         prepare(event, view, map);
+        if (alone_) {
+            plane_products_ = whole_tiles_.count(event, view, map, how_, isa_, {digit_columns_, places_, present_digits_, present_windows_},
+                                                 counts_, banks_);
+            end_of_clusters();
+            finish(view, map);
+            return counts_;
+        }
         std::vector<std::uint64_t>* const history = history_.of(event);
         const bool by_history = how_.balance == lane_balance::iterative && history != nullptr &&
                                 static_cast<std::int64_t>(history->size()) == view.rows();
@@ -60,11 +69,7 @@ class datapath_counter {
                 tile_cycles(count),
                 drain_cycles(*std::max_element(tile_outputs_.begin(), tile_outputs_.end()), how_.drain_width));
         }
-        for (const bank_schedule& b : banks_) {
-            counts_.cycles = std::max(counts_.cycles, b.end());
-            counts_.stalled += b.stalled();
-            counts_.exposed += b.exposed();
-        }
+        end_of_clusters();
         if (history != nullptr) history->assign(loads_.begin(), loads_.end());
         finish(view, map);
         return counts_;
@@ -102,10 +107,12 @@ class datapath_counter {
         held_edges_ = touches_border(v.held());
         columns_ = how_.input_skip && how_.index == index_format::bitmap && !held_edges_ && map.inputs == 1 &&
                    digit_columns_.fits(v.streamed());
+        const std::vector<std::int64_t>* const active = v.a_streams() ? event.active : nullptr;
+        alone_ = columns_ && detail::whole_tiles::serve(how_, v, map);
         if (columns_) {
-            prepare_columns(v);
+            prepare_columns(v, active);
         } else if (how_.input_skip) {
-            image_.mark(v.streamed(), how_, v.streamed_planes(), depth_.unit, isa_);
+            image_.mark(v.streamed(), how_, v.streamed_planes(), depth_.unit, active, isa_);
         }
         if (edges_ && !columns_) presence_.mark_present(v.streamed(), depth_.unit, isa_);
         full_.resize(at(words_ + 2));
@@ -120,7 +127,7 @@ class datapath_counter {
             const block b = block_of(map.windows, map.inputs, g);
             inputs_[at(g)] = {std::min(v.depth(), b.first * how_.window), std::min(v.depth(), b.last * how_.window)};
         }
-        if (v.masked() || held_edges_) list_needed(event, v);
+        if ((v.masked() && !alone_) || held_edges_) list_needed(event, v);
         if (held_edges_) list_held(v);
         cores_.clear();
         for (int core = 0; core < map.used(); ++core)
@@ -136,7 +143,7 @@ class datapath_counter {
     struct border_shape {
         std::array<std::int64_t, 21> key{};
         bool touches = false;                    // the view reaches elements that stand for padding
-        buffer<std::uint16_t> digits, windows;   // of each place of column_counts: those that are there at all
+        std::vector<std::uint32_t> digits, windows;  // of each row, in column_counts: those that are there at all
     };
     border_shape& border_of(const gemm::event_operand& o) {
         std::array<std::int64_t, 21> key;
@@ -162,33 +169,43 @@ class datapath_counter {
     bool touches_border(const gemm::event_operand& o) { return datapath_view::bordered(o) && border_of(o).touches; }
 
     // Counts all rows at once.
-    void prepare_columns(const datapath_view& v) {
+    void prepare_columns(const datapath_view& v, const std::vector<std::int64_t>* active) {
         const gemm::event_operand& o = v.streamed();
+        places_.clear();
+        const gemm::axis& rows = o.view.rows;
+        for (std::int64_t m = 0; m < v.rows(); m += rows.extent[2]) {
+            const std::int64_t place = digit_columns_.place(rows, m);
+            if (!places_.empty() && places_.back().from + places_.back().count == place)
+                places_.back().count += rows.extent[2];
+            else
+                places_.push_back({m, place, rows.extent[2]});
+        }
         present_digits_ = present_windows_ = nullptr;
         if (edges_) {
             border_shape& shape = border_of(o);
-            const auto places = static_cast<std::size_t>(digit_columns_.places());
-            if (shape.digits.size() != places) {
+            if (shape.digits.empty()) {
                 digit_columns_.count_present(o, how_, isa_);
-                shape.digits.resize(places);
-                shape.windows.resize(places);
-                std::copy_n(digit_columns_.digits(0), places, shape.digits.data());
-                std::copy_n(digit_columns_.windows(0), places, shape.windows.data());
+                for (const detail::run& r : places_)
+                    for (std::int64_t i = 0; i < r.count; ++i) {
+                        shape.digits.push_back(digit_columns_.digits(0)[r.from + i]);
+                        shape.windows.push_back(digit_columns_.windows(0)[r.from + i]);
+                    }
+                shape.digits.resize(shape.digits.size() + detail::rows_at_once);  // may be read
+                shape.windows.resize(shape.windows.size() + detail::rows_at_once);
             }
             present_digits_ = shape.digits.data();
             present_windows_ = shape.windows.data();
         }
-        digit_columns_.count(o, how_, v.streamed_planes(), isa_);
-        const gemm::axis& rows = o.view.rows;
-        places_.resize(at(v.rows()));
-        std::int64_t m = 0;
-        for (std::int64_t i = 0; i < rows.extent[0]; ++i)
-            for (std::int64_t j = 0; j < rows.extent[1]; ++j) {
-                const std::int64_t first = digit_columns_.place(rows, m);
-                for (std::int64_t k = 0; k < rows.extent[2]; ++k) places_[at(m++)] = first + k;
-            }
+        digit_columns_.count(o, how_, v.streamed_planes(), active, isa_);
     }
 
+    void end_of_clusters() noexcept {
+        for (const bank_schedule& b : banks_) {
+            counts_.cycles = std::max(counts_.cycles, b.end());
+            counts_.stalled += b.stalled();
+            counts_.exposed += b.exposed();
+        }
+    }
     // Which outputs are needed, a bit a partner: rows of `needed_bits_`, when they differ or meet padding.
     void list_needed(const gemm::gemm_event& event, const datapath_view& v) {
         partner_words_ = (v.partners() + 63) / 64;
@@ -243,23 +260,6 @@ class datapath_counter {
         held_digits_ = digits;
     }
 
-    // Bits first..last - 1 of x & y that are set.
-    static std::uint64_t count_bits(const std::uint64_t* x, const std::uint64_t* y, std::int64_t first, std::int64_t last) noexcept {
-        std::uint64_t sum = 0;
-        for (std::int64_t at = first; at < last;) {
-            const std::int64_t w = at / 64, end = std::min(last, (w + 1) * 64);
-            const std::uint64_t mask = (~std::uint64_t{0} >> (64 - (end - at))) << (at & 63);
-            sum += static_cast<std::uint64_t>(std::popcount(x[w] & y[w] & mask));
-            at = end;
-        }
-        return sum;
-    }
-    // Windows of a word with any bit set: one bit each.
-    std::uint64_t windows(std::uint64_t word) const noexcept {
-        for (int by = how_.window / 2; by > 0; by /= 2) word |= word >> by;
-        return word & fold_;
-    }
-
     // Everything that one row adds; its cycles on each core of its cluster go to cycles_[core][index]. A negative
     // cluster asks for the row's load alone.
     void row(const datapath_view& v, const ran_mapping& map, int cluster, std::int64_t m, std::int64_t index) {
@@ -267,7 +267,7 @@ class datapath_counter {
             for (int g = 0; g < map.outputs; ++g) {
                 const block b = block_of(v.partners(), map.outputs, g);
                 const std::uint64_t* const bits = needed_bits_.data() + m * partner_words_;
-                needed_[at(g)] = count_bits(bits, bits, b.first, b.last);
+                needed_[at(g)] = detail::common_bits(isa_, bits, bits, b.first, b.last);
             }
         std::uint64_t all = 0;
         for (int g = 0; g < map.outputs; ++g) {
@@ -321,23 +321,16 @@ class datapath_counter {
                 row_part& sum = parts_[at(p * map.inputs + g)];
                 sum = {};
                 const block b = inputs_[at(g)];
-                for (std::int64_t from = b.first; from < b.last;) {
-                    const std::int64_t w = from / 64, end = std::min(b.last, (w + 1) * 64);
-                    const std::uint64_t mask = (~std::uint64_t{0} >> (64 - (end - from))) << (from & 63);
-                    const std::uint64_t x = plane_bits(p)[w] & mask;
-                    sum.digits += static_cast<std::uint64_t>(std::popcount(x));
-                    if (how_.input_skip)
-                        sum.scanned += static_cast<std::uint64_t>(std::popcount(windows(present[w] & mask) & ~windows(x)));
-                    from = end;
-                }
+                detail::count_row(isa_, plane_bits(p), present, b.first, b.last, how_.window, fold_, sum.digits, sum.scanned);
+                if (!how_.input_skip) sum.scanned = 0;
             }
         add_row(v, map, cluster, m, index, all);
     }
     void column_row(const datapath_view& v, const ran_mapping& map, int cluster, std::int64_t m, std::int64_t index, std::uint64_t all) {
         const int planes = v.streamed_planes();
-        const std::int64_t place = places_[at(m)];
-        const std::uint64_t windows = present_windows_ == nullptr ? static_cast<std::uint64_t>(map.windows) : present_windows_[place];
-        const std::uint64_t digits = present_digits_ == nullptr ? static_cast<std::uint64_t>(v.depth()) : present_digits_[place];
+        const std::int64_t place = digit_columns_.place(v.streamed().view.rows, m);
+        const std::uint64_t windows = present_windows_ == nullptr ? static_cast<std::uint64_t>(map.windows) : present_windows_[m];
+        const std::uint64_t digits = present_digits_ == nullptr ? static_cast<std::uint64_t>(v.depth()) : present_digits_[m];
         std::uint64_t stored = 0;
         for (int p = 0; p < planes; ++p) {
             parts_[at(p)] = {digit_columns_.digits(p)[place], windows - digit_columns_.windows(p)[place]};
@@ -397,7 +390,7 @@ class datapath_counter {
         for (std::int64_t k = 0; k < v.depth(); ++k)
             for (int g = 0; g < map.outputs; ++g) {
                 const block b = block_of(v.partners(), map.outputs, g);
-                met_[at(k * map.outputs + g)] = count_bits(needed, held_bits_.data() + k * partner_words_, b.first, b.last);
+                met_[at(k * map.outputs + g)] = detail::common_bits(isa_, needed, held_bits_.data() + k * partner_words_, b.first, b.last);
             }
         const auto set = [](const std::uint64_t* bits, std::int64_t k) { return (bits[k >> 6] >> (k & 63) & 1) != 0; };
         for (int p = 0; p < planes; ++p)
@@ -470,11 +463,9 @@ class datapath_counter {
         const int planes = v.streamed_planes();
         const std::uint64_t* const present = plane_bits(planes);
         std::uint64_t stored = 0, index = 0;
-        for (int p = 0; p < planes; ++p)
-            for (std::int64_t w = 0; w < words_; ++w)
-                stored += static_cast<std::uint64_t>(std::popcount(plane_bits(p)[w]));
+        for (int p = 0; p < planes; ++p) detail::add_bits(isa_, plane_bits(p), words_, stored);
         if (how_.input_skip && how_.index == index_format::bitmap) {
-            for (std::int64_t w = 0; w < words_; ++w) index += static_cast<std::uint64_t>(std::popcount(present[w]));
+            detail::add_bits(isa_, present, words_, index);
             index *= static_cast<std::uint64_t>(planes);
         } else if (how_.input_skip) {
             for (int p = 0; p < planes; ++p) stored += longest_runs(plane_bits(p), present);
@@ -531,8 +522,10 @@ class datapath_counter {
     std::vector<border_shape> borders_;
     bool columns_ = false;  // rows are read from digit_columns_
     detail::column_counts digit_columns_;
-    const std::uint16_t *present_digits_ = nullptr, *present_windows_ = nullptr;  // null: everything is there
-    buffer<std::int64_t> places_;
+    const std::uint32_t *present_digits_ = nullptr, *present_windows_ = nullptr;  // of each row; null: everything is there
+    std::vector<detail::run> places_;  // rows (`to`) at neighbouring places (`from`)
+    bool alone_ = false;  // whole_tiles_ serves
+    detail::whole_tiles whole_tiles_;
     std::vector<std::uint64_t> met_partners_, met_cycles_;  // of each core, and of one that has everything: cycles a digit
 };
 

@@ -1,6 +1,6 @@
 // Slice products of a whole training run: what a dense machine and what the zero-skipping one would have issued, from
 // the real data of every step, per plane pair too. Equal, number for number, to count_by_definition (counting.hpp), at
-// about one percent of a training step (tests/slice_counts_test.cpp, bench/emulator; how: slice_plan.hpp).
+// about two percent of a training step (tests/slice_counts_test.cpp, bench/emulator; how: slice_plan.hpp).
 // The counting rule is a reconstruction: counting.hpp says what is sourced.
 //
 //   accelerator::slice_counts counts(slice::encoding::sign_magnitude, best_path(), net.products());
@@ -303,15 +303,12 @@ class slice_counts final : public gemm::observer {
     void list_alive(const gemm::gemm_event& event, const detail::gate_plan& gate, std::int64_t first,
                     std::int64_t count, std::uint8_t* to) {
         const std::int64_t outputs = gate.positions * gate.columns;
-        const auto list = [&](const std::int32_t* from, std::int64_t n, std::uint8_t* each) {
-            const std::int64_t whole = n / 16 * 16;
-            detail::list_positive(isa_, from, whole, each);
-            for (std::int64_t i = whole; i < n; ++i) each[i] = from[i] > 0 ? 1 : 0;
-        };
         const std::int32_t* from = event.gate + first * gate.gate_image;
-        if (gate.gate_rows.size() == 1 && gate.gate_image == outputs) return list(from, count * outputs, to);
+        if (gate.gate_rows.size() == 1 && gate.gate_image == outputs)
+            return detail::list_positive_values(isa_, from, count * outputs, to);
         for (std::int64_t i = 0; i < count; ++i, from += gate.gate_image, to += outputs)
-            for (const detail::run& r : gate.gate_rows) list(from + r.to, r.count * gate.columns, to + r.from * gate.columns);
+            for (const detail::run& r : gate.gate_rows)
+                detail::list_positive_values(isa_, from + r.to, r.count * gate.columns, to + r.from * gate.columns);
     }
 
     // Where a sample has one row (a linear layer): non-zero slices of each sample x its live outputs.

@@ -132,6 +132,12 @@ LAMELLA_ALWAYS_INLINE void list_positive_body(const std::int32_t* LAMELLA_RESTRI
 }
 LAMELLA_MULTIVERSION(list_positive, (const std::int32_t* value, std::int64_t count, std::uint8_t* each),
                      (value, count, each))
+// The same for any count.
+inline void list_positive_values(path isa, const std::int32_t* value, std::int64_t count, std::uint8_t* each) {
+    const std::int64_t whole = count / 16 * 16;
+    list_positive(isa, value, whole, each);
+    for (std::int64_t i = whole; i < count; ++i) each[i] = value[i] > 0 ? 1 : 0;
+}
 
 // sum += how many of `count` values are positive.
 LAMELLA_ALWAYS_INLINE void count_positive_body(const std::int32_t* LAMELLA_RESTRICT value, std::int64_t count, std::uint64_t& sum) {

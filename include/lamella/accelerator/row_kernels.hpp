@@ -1,0 +1,136 @@
+// What rows come to, a vector of them at a time where one core walks them, a word of bits at a time elsewhere
+// (datapath_counter.hpp).
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstdint>
+
+#include "../core/path.hpp"
+#include "../slice/encoding.hpp"
+
+namespace lamella::accelerator::detail {
+
+inline constexpr std::int64_t rows_at_once = 16;
+
+// The rows of a tile, arrays padded with rows without partners to a multiple of 16.
+struct tile_rows {
+    const std::uint16_t* digits = nullptr;   // [plane][row], `pitch` apart: that are issued
+    const std::uint16_t* windows = nullptr;  // [plane][row]: in which any is
+    std::int64_t pitch = 0, planes = 0, rows = 0;
+    const std::uint32_t* present_digits = nullptr;   // [row]: of each plane, what is no padding
+    const std::uint32_t* present_windows = nullptr;
+    const std::uint32_t* partners = nullptr;         // [row]; a row without any is not walked
+    const std::uint32_t* digit_cycles = nullptr;     // [row]
+};
+
+// Sums over the rows that are walked. `positions` are of one plane.
+struct walked_rows {
+    std::uint64_t digits = 0, positions = 0, busy = 0, scanned = 0, outputs = 0;
+    std::array<std::uint64_t, slice::max_slices> products{};  // digits x partners of each plane
+    std::uint64_t all_products() const noexcept {
+        std::uint64_t sum = 0;
+        for (const std::uint64_t p : products) sum += p;
+        return sum;
+    }
+    walked_rows& operator+=(const walked_rows& o) noexcept {
+        digits += o.digits;
+        positions += o.positions;
+        busy += o.busy;
+        scanned += o.scanned;
+        outputs += o.outputs;
+        for (std::size_t p = 0; p < products.size(); ++p) products[p] += o.products[p];
+        return *this;
+    }
+};
+
+// cycles[row], and their sums, all of which are below 2^31.
+LAMELLA_ALWAYS_INLINE void walk_tile_body(const tile_rows& t, std::uint32_t* LAMELLA_RESTRICT cycles, walked_rows& sums) {
+    constexpr int lanes = rows_at_once;
+    alignas(64) std::uint32_t digits[lanes] = {}, positions[lanes] = {}, busy[lanes] = {}, scanned[lanes] = {}, outputs[lanes] = {};
+    alignas(64) std::uint32_t products[slice::max_slices][lanes] = {};
+    const auto planes = static_cast<std::uint32_t>(t.planes);
+    for (std::int64_t m = 0; m < t.rows; m += lanes) {
+        alignas(64) std::uint32_t issued[lanes] = {}, used[lanes] = {};
+        for (std::int64_t p = 0; p < t.planes; ++p) {
+            const std::uint16_t *const d = t.digits + p * t.pitch + m, *const w = t.windows + p * t.pitch + m;
+            for (int i = 0; i < lanes; ++i) {
+                issued[i] += d[i];
+                used[i] += w[i];
+                products[p][i] += d[i] * t.partners[m + i];
+            }
+        }
+        for (int i = 0; i < lanes; ++i) {
+            const std::uint32_t walked = t.partners[m + i] == 0 ? 0 : ~std::uint32_t{0};
+            const std::uint32_t d = issued[i] & walked, own = d * t.digit_cycles[m + i];
+            const std::uint32_t idle = (planes * t.present_windows[m + i] - used[i]) & walked;
+            cycles[m + i] = own + idle;
+            digits[i] += d;
+            positions[i] += t.present_digits[m + i] & walked;
+            busy[i] += own;
+            scanned[i] += idle;
+            outputs[i] += t.partners[m + i];
+        }
+    }
+    for (std::size_t i = 0; i < lanes; ++i) {
+        sums.digits += digits[i];
+        sums.positions += positions[i];
+        sums.busy += busy[i];
+        sums.scanned += scanned[i];
+        sums.outputs += outputs[i];
+        for (std::size_t p = 0; p < slice::max_slices; ++p) sums.products[p] += products[p][i];
+    }
+}
+LAMELLA_MULTIVERSION(walk_tile, (const tile_rows& t, std::uint32_t* cycles, walked_rows& sums), (t, cycles, sums))
+
+// One bit each window that has any of its bits set, at its lowest; `fold` has the lowest bit of every window.
+LAMELLA_ALWAYS_INLINE std::uint64_t windows_of(std::uint64_t word, int window, std::uint64_t fold) noexcept {
+    for (int by = window / 2; by > 0; by /= 2) word |= word >> by;
+    return word & fold;
+}
+
+// Bits `first` .. `last` - 1 of a row: digits that are issued, and windows with digits but none that is.
+LAMELLA_ALWAYS_INLINE void count_row_body(const std::uint64_t* LAMELLA_RESTRICT issued, const std::uint64_t* LAMELLA_RESTRICT present,
+                                          std::int64_t first, std::int64_t last, int window, std::uint64_t fold,
+                                          std::uint64_t& digits, std::uint64_t& empty) {
+    for (std::int64_t from = first; from < last;) {
+        const std::int64_t w = from / 64, end = std::min(last, (w + 1) * 64);
+        const std::uint64_t mask = (~std::uint64_t{0} >> (64 - (end - from))) << (from & 63);
+        const std::uint64_t x = issued[w] & mask;
+        digits += static_cast<std::uint64_t>(std::popcount(x));
+        empty += static_cast<std::uint64_t>(std::popcount(windows_of(present[w] & mask, window, fold) & ~windows_of(x, window, fold)));
+        from = end;
+    }
+}
+LAMELLA_MULTIVERSION(count_row,
+                     (const std::uint64_t* issued, const std::uint64_t* present, std::int64_t first, std::int64_t last,
+                      int window, std::uint64_t fold, std::uint64_t& digits, std::uint64_t& empty),
+                     (issued, present, first, last, window, fold, digits, empty))
+
+// sum += bits first .. last - 1 that x and y have in common.
+LAMELLA_ALWAYS_INLINE void add_common_bits_body(const std::uint64_t* x, const std::uint64_t* y, std::int64_t first, std::int64_t last,
+                                                std::uint64_t& sum) {
+    for (std::int64_t from = first; from < last;) {
+        const std::int64_t w = from / 64, end = std::min(last, (w + 1) * 64);
+        const std::uint64_t mask = (~std::uint64_t{0} >> (64 - (end - from))) << (from & 63);
+        sum += static_cast<std::uint64_t>(std::popcount(x[w] & y[w] & mask));
+        from = end;
+    }
+}
+LAMELLA_MULTIVERSION(add_common_bits,
+                     (const std::uint64_t* x, const std::uint64_t* y, std::int64_t first, std::int64_t last, std::uint64_t& sum),
+                     (x, y, first, last, sum))
+inline std::uint64_t common_bits(path isa, const std::uint64_t* x, const std::uint64_t* y, std::int64_t first, std::int64_t last) {
+    std::uint64_t sum = 0;
+    add_common_bits(isa, x, y, first, last, sum);
+    return sum;
+}
+
+// sum += bits that are set.
+LAMELLA_ALWAYS_INLINE void add_bits_body(const std::uint64_t* LAMELLA_RESTRICT bits, std::int64_t words, std::uint64_t& sum) {
+    for (std::int64_t w = 0; w < words; ++w) sum += static_cast<std::uint64_t>(std::popcount(bits[w]));
+}
+LAMELLA_MULTIVERSION(add_bits, (const std::uint64_t* bits, std::int64_t words, std::uint64_t& sum), (bits, words, sum))
+
+}  // namespace lamella::accelerator::detail
