@@ -94,8 +94,10 @@ outcome train_in(const environment& e, const optim::optimizer_settings& settings
     outcome result;
     const inside scope(e);
     const data::dataset set = data::generated_digits(3, 0, static_cast<std::uint32_t>(2 * batch));
-    const auto model = nn::sequential(nn::conv2d{4, 5}, nn::relu{}, nn::max_pool2d{2}, nn::conv2d{8, 5, 1, 1}, nn::relu{},
-                                      nn::avg_pool2d{3}, nn::flatten{}, nn::linear{20}, nn::relu{}, nn::linear{10});
+    const auto model = nn::sequential(nn::conv2d{4, 5}, nn::relu{}, nn::max_pool2d{2}, nn::conv2d{8, 5, 1, 1, false},
+                                      nn::batch_norm{}, nn::leaky_relu{}, nn::residual(nn::depthwise_conv2d{3, 1, 1}),
+                                      nn::relu{}, nn::avg_pool2d{3}, nn::flatten{}, nn::dropout{30}, nn::linear{20},
+                                      nn::relu{}, nn::linear{10});
     precision::laps_settings laps = precision::parse_laps("0.1:0.05:1:1:0");
     laps.first_width = 5;
     auto owned = std::make_unique<precision::laps>(laps);

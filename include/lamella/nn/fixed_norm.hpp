@@ -1,6 +1,5 @@
-// Batch normalisation in integers: what batch_norm (batch_norm.hpp) does in the arithmetic `fixed`. With x the input
-// and E the error of the output, both cut to 16 bits (no_overflow, nearest: this layer's hop), and N elements a
-// channel,
+// Batch normalisation in integers: what batch_norm (batch_norm.hpp) does in the arithmetic `fixed`. With the input x and
+// the error E of the output, both cut to 16 bits (no_overflow, nearest: this layer's hop), and N elements a channel,
 //
 //   forward    mean = sum x / N,  variance = (N sum x^2 - (sum x)^2) / N^2      exact int64 sums, then Q32
 //              x-hat = (x - mean) / sqrt(variance + 2^-17)                      Q12 in 16 bits: clipped at 8 deviations
@@ -12,11 +11,10 @@
 // bits: once for x-hat, once for the output; its error is a sum of two products and a constant whose coefficients are
 // rounded once a channel, to 16 bits.
 //
-// Inference goes the same way with running averages of mean and variance (an eighth of the batch's a step), the cut's
-// exponent included: the smallest at which no channel's mean +- 8 deviations is clipped.
+// Inference goes the same way with running averages of mean and variance (an eighth of the batch's a step, the variance
+// for N - 1), the cut's exponent included: the smallest at which no channel's mean +- 8 deviations is clipped.
 //
-// Ioffe and Szegedy, "Batch normalization", ICML 2015, algorithms 1 and 2. The fixed-point datapath is a
-// reconstruction.
+// Ioffe and Szegedy, "Batch normalization", ICML 2015, algorithms 1 and 2. The fixed-point datapath: reconstruction.
 #pragma once
 
 #include <algorithm>
@@ -100,15 +98,9 @@ class fixed::normaliser {
     }
     static void cut(const engine& e, const tensor& wide, int dropped, std::int64_t begin, std::int64_t n,
                     std::int16_t* to) {
-        quantise(quantise_job{wide.data.data() + begin,
-                              1,
-                              n,
-                              std::clamp(dropped, -31, 48),
-                              detail::normal_width,
-                              rounding::nearest,
-                              {},
-                              0},
-                 to + begin, e.isa(), 1);
+        const quantise_job job{wide.data.data() + begin, 1,  n, std::clamp(dropped, -31, 48), detail::normal_width,
+                               rounding::nearest,        {}, 0};
+        quantise(job, to + begin, e.isa(), 1);
     }
     // Calls run(begin, n, id) for parts of whole rows of lanes, each on thread id.
     template <class Run>
@@ -131,8 +123,7 @@ class fixed::normaliser {
         second.fill_zero();
         parts(e, wide.size(), [&](std::int64_t begin, std::int64_t n, std::int64_t id) {
             std::int64_t* const mine = partial_.data() + 2 * static_cast<std::int64_t>(run) * id;
-            const std::int64_t chunk =
-                std::max<std::int64_t>(1, 8192 / lanes_.run) * lanes_.run;  // stays in the L1 cache
+            const std::int64_t chunk = std::max<std::int64_t>(1, 8192 / lanes_.run) * lanes_.run;  // stays in the cache
             for (std::int64_t from = begin; from < begin + n; from += chunk) {
                 const std::int64_t count = std::min(chunk, begin + n - from);
                 cut(e, wide, dropped, from, count, x.data());
