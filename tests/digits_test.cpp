@@ -71,6 +71,14 @@ class linear_classifier {
     std::vector<std::array<double, 10>> weights_;
 };
 
+double linear_accuracy(const dataset& train, std::uint32_t epochs, const dataset& test) {
+    linear_classifier classifier(train);
+    classifier.train(train, epochs);
+    const double accuracy = classifier.accuracy(test);
+    MESSAGE("linear accuracy " << accuracy);
+    return accuracy;
+}
+
 }  // namespace
 
 TEST_CASE("generated digits are the same bytes on every machine") {
@@ -128,10 +136,7 @@ TEST_CASE("a digit is ink on a background that is exactly zero") {
 
 TEST_CASE("a linear classifier learns generated digits, but does not solve them") {
     const dataset train = generated_digits(1, 0, 6000), test = generated_digits(1, 6000, 1500);
-    linear_classifier classifier(train);
-    classifier.train(train, 5);
-    const double accuracy = classifier.accuracy(test);
-    MESSAGE("linear accuracy " << accuracy);
+    const double accuracy = linear_accuracy(train, 5, test);
     CHECK(accuracy > 0.5);
     CHECK(accuracy < 0.92);
 }
@@ -150,10 +155,7 @@ TEST_CASE("coloured digits are of all classes, and a linear classifier learns le
         CHECK(count > 400 - 95);  // five standard deviations
         CHECK(count < 400 + 95);
     }
-    linear_classifier classifier(train);
-    classifier.train(train, 3);
-    const double accuracy = classifier.accuracy(test);
-    MESSAGE("linear accuracy " << accuracy);
+    const double accuracy = linear_accuracy(train, 3, test);
     CHECK(accuracy > 0.25);
     CHECK(accuracy < 0.5);
 }
