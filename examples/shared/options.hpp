@@ -92,13 +92,16 @@ inline void declare(CLI::App& app, options& o, const std::vector<std::string>& m
         ->capture_default_str()->group("Output");
     app.add_option("--resume", o.resume, "continue the run of this checkpoint")->check(CLI::ExistingFile)->group("Output");
     app.add_option("--eval", o.eval, "only evaluate this checkpoint")->check(CLI::ExistingFile)->group("Output");
-    CLI::Option* const report = app.add_option("--report", o.report, "folder for report.json, report.txt and report.html: what the run costs on an\n"
-                                                                     "accelerator")->group("Output");
-    app.add_option("--accelerator", o.accelerator, "of the report: hnpu, or a JSON file (fields: accelerator/configuration.hpp)")
+    CLI::Option* const report =
+        app.add_option("--report", o.report, "folder for report.json, .txt and .html: what the run costs on an accelerator")
+            ->group("Output");
+    app.add_option("--accelerator", o.accelerator,
+                   "of the report: hnpu, or a JSON file (fields: accelerator/configuration.hpp)")
         ->needs(report)->capture_default_str()->group("Output");
     app.add_option("--report-every", o.report_every, "steps from one step that the report looks at to the next")
         ->needs(report)->check(CLI::PositiveNumber)->capture_default_str()->group("Output");
-    app.add_option("--energy", o.energy, "another table of energies for the report, a JSON file (accelerator/energy_json.hpp)")
+    app.add_option("--energy", o.energy,
+                   "another table of energies for the report, a JSON file (accelerator/energy_json.hpp)")
         ->needs(report)->check(CLI::ExistingFile)->group("Output");
     app.add_flag("--json", o.json, "print one JSON object as the last line")->group("Output");
 }

@@ -233,7 +233,8 @@ json train(Network& net, const options& o, const sets& data) {
     result["weights_sha256"] = io::weights_sha256(net);
     if constexpr (fixed)
         if (report)
-            report->write(net, o, data, test, fitted.next_step, learning_rate(o), result["weights_sha256"].template get<std::string>());
+            report->write(net, o, data, test, fitted.next_step, learning_rate(o),
+                          result["weights_sha256"].template get<std::string>());
     result["seed"] = o.seed;
     result["model"] = o.model;
     result["arithmetic"] = o.arithmetic;
