@@ -28,6 +28,11 @@ LAMELLA_ALWAYS_INLINE void any_negative_body(const std::int8_t* from, std::int64
 }
 LAMELLA_MULTIVERSION(any_negative, (const std::int8_t* from, std::int64_t count, bool& found), (from, count, found))
 
+// Modulo 2^32.
+constexpr std::int32_t times_128(std::int32_t x) noexcept {
+    return static_cast<std::int32_t>(static_cast<std::uint32_t>(x) * 128u);
+}
+
 LAMELLA_ALWAYS_INLINE void sum_rows_plain_body(const std::byte* left, const std::int64_t* rows, std::int64_t count,
                                                const group_span* spans, std::int64_t span_count, std::int32_t* into) {
     for (std::int64_t i = 0; i < count; ++i) {
@@ -36,7 +41,7 @@ LAMELLA_ALWAYS_INLINE void sum_rows_plain_body(const std::byte* left, const std:
             const auto* from = reinterpret_cast<const std::int8_t*>(left + rows[i] + spans[s].left);
             for (std::int64_t k = 0; k < spans[s].bytes; ++k) sum += from[k];
         }
-        into[i] = sum * 128;
+        into[i] = times_128(sum);
     }
 }
 LAMELLA_MULTIVERSION(sum_rows_plain,
@@ -50,7 +55,7 @@ LAMELLA_ALWAYS_INLINE void sum_packed_plain_body(const std::byte* packed, std::i
     for (std::int64_t g = 0; g < groups; ++g, from += vector_bytes)
         for (int i = 0; i < vector_bytes; ++i) sum[i] += from[i];
     for (int lane = 0; lane < tile_lanes; ++lane)
-        into[lane] = 128 * (sum[4 * lane] + sum[4 * lane + 1] + sum[4 * lane + 2] + sum[4 * lane + 3]);
+        into[lane] = times_128(sum[4 * lane] + sum[4 * lane + 1] + sum[4 * lane + 2] + sum[4 * lane + 3]);
 }
 LAMELLA_MULTIVERSION(sum_packed_plain, (const std::byte* packed, std::int64_t groups, std::int32_t* into),
                      (packed, groups, into))

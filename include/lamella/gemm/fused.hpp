@@ -311,10 +311,13 @@ class fused_call {
         drain.narrow = narrow_;
         drain.stream = streams_;
         drain.bias = narrow_ && out_.bias != nullptr ? memory_.bias.data() : nullptr;
-        tile_kernel kernel;
+        const auto kernel_for = [&](std::int64_t left) {
+            return kernel_of(isa_, kind_, plan_.fold, v * plan_.limbs(), plan_.quads(), left);
+        };
+        tile_kernel kernel = kernel_for(x.rows());
         const skip_tile* tile = listed ? mine.skip.tiles.data() : nullptr;
         for (std::int64_t row = x.row_begin; row < x.row_end; row += kernel.rows) {
-            kernel = kernel_of(isa_, kind_, plan_.fold, v * plan_.limbs(), plan_.quads(), x.row_end - row);
+            if (x.row_end - row < kernel.rows) kernel = kernel_for(x.row_end - row);
             const int rows = static_cast<int>(std::min<std::int64_t>(kernel.rows, x.row_end - row));
             const std::int64_t local = row - x.row_begin;
             job.rows = mine.left_rows.data() + local;
