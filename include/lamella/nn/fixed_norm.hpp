@@ -1,4 +1,4 @@
-// Batch normalisation in integers: what batch_norm (batch_norm.hpp) does in the arithmetic `fixed`. With the input x and
+// Batch normalisation in integers: what batch_norm (batch_norm.hpp) does in the arithmetic `fixed`. With the input x,
 // the error E of the output, both cut to 16 bits (no_overflow, nearest: this layer's hop), and N elements a channel,
 //
 //   forward    mean = sum x / N,  variance = (N sum x^2 - (sum x)^2) / N^2      exact int64 sums, then Q32

@@ -168,16 +168,16 @@ class conv2d::layer : public detail::affine_layer<A> {
     explicit layer(const conv2d& blueprint) : blueprint_(blueprint) {}
     image_shape build(typename A::engine& e, const image_shape& in, layer_ids& ids) {
         const conv2d& b = blueprint_;
-        return detail::affine_layer<A>::build(e, convolution(in, b.channels, b.kernel, b.kernel, b.stride, b.padding), ids,
-                                              b.bias);
+        const geometry g = convolution(in, b.channels, b.kernel, b.kernel, b.stride, b.padding);
+        return detail::affine_layer<A>::build(e, g, ids, b.bias);
     }
 
   private:
     conv2d blueprint_;
 };
 
-// Convolution of each channel by itself with a square kernel, zero padding and, if wanted, a bias; weights OHWI with one
-// input channel. One GEMM a channel: right, counted as others are, and slow.
+// Convolution of each channel by itself with a square kernel, zero padding and, if wanted, a bias; weights OHWI with
+// one input channel. One GEMM a channel: right, counted as others are, and slow.
 struct depthwise_conv2d {
     std::int64_t kernel = 3;
     std::int64_t stride = 1;
@@ -185,8 +185,8 @@ struct depthwise_conv2d {
     bool bias = true;
 
     std::string describe() const {
-        return "depthwise_conv2d(" + std::to_string(kernel) + "," + std::to_string(stride) + "," + std::to_string(padding) +
-               (bias ? ")" : ",no bias)");
+        return "depthwise_conv2d(" + std::to_string(kernel) + "," + std::to_string(stride) + "," +
+               std::to_string(padding) + (bias ? ")" : ",no bias)");
     }
 
     template <class A>

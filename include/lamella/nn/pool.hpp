@@ -1,6 +1,7 @@
 // Pooling: max_pool2d (exact; ties go to the first position in row-major order), avg_pool2d and global_avg_pool.
 //
-// Where windows overlap (stride below the kernel), a pixel's errors are summed; they first lose the bits that this may need.
+// Where windows overlap (stride below the kernel), a pixel's errors are summed; they first lose the bits that this may
+// need.
 #pragma once
 
 #include <algorithm>
@@ -74,7 +75,8 @@ class window_mean {
     }
     T operator()(sum x) const noexcept {
         if constexpr (integers)
-            return static_cast<T>(reciprocal_ == 0 ? round_nearest(x, shift_) : round_nearest(x * reciprocal_, 31 + shift_));
+            return static_cast<T>(reciprocal_ == 0 ? round_nearest(x, shift_)
+                                                   : round_nearest(x * reciprocal_, 31 + shift_));
         else
             return x / static_cast<T>(count_);
     }
