@@ -18,12 +18,6 @@ int main(int argc, char** argv) {
     app.add_flag("--augment", o.augment, "cut training images from a border of 4 zero pixels, and mirror half of them")
         ->group("Data");
     return example::main_of(app, argc, argv, "cifar10", [&] {
-        using namespace lamella;
-        const auto read = [](const std::string& folder) { return data::read_cifar10(folder); };
-        const example::sets sets = example::load_sets(o, "cifar-10", read, [] {
-            return data::train_and_test{data::generated_coloured_digits(1, 0, 20000),
-                                        data::generated_coloured_digits(1, 20000, 4000)};
-        });
-        models.at(o.model)(o, sets);
+        models.at(o.model)(o, example::load_cifar10(o));
     });
 }

@@ -1,4 +1,5 @@
-// The networks of the CIFAR-10 program, each compiled in a file of its own, since they are what takes a compiler long.
+// What the CIFAR-10 program trains, and on what. The networks are each compiled in a file of their own, since they are
+// what takes a compiler long.
 #pragma once
 
 #include "../shared/session.hpp"
@@ -8,5 +9,14 @@ namespace example {
 void run_cnn3(const options& o, const sets& data);
 void run_resnet20(const options& o, const sets& data);
 void run_vgg_small(const options& o, const sets& data);
+
+inline sets load_cifar10(const options& o) {
+    using namespace lamella;
+    const auto read = [](const std::string& folder) { return data::read_cifar10(folder); };
+    return load_sets(o, "cifar-10", read, [] {
+        return data::train_and_test{data::generated_coloured_digits(1, 0, 20000),
+                                    data::generated_coloured_digits(1, 20000, 4000)};
+    });
+}
 
 }  // namespace example

@@ -90,6 +90,8 @@ inline std::string markdown(const std::vector<outcome>& all, const std::vector<d
     return text;
 }
 
+inline std::string shortened(const std::string& text) { return text.size() <= 32 ? text : text.substr(0, 30) + ".."; }
+
 // Accuracy against slice products after skipping; bars are standard errors, filled points are beaten by nobody.
 inline std::string pareto_picture(const std::vector<outcome>& all, const std::vector<double>& twin,
                                   const std::string& title) {
@@ -137,7 +139,7 @@ inline std::string pareto_picture(const std::vector<outcome>& all, const std::ve
         const std::string colour = o.controller.starts_with("laps") ? "#06c" : best ? "#222" : "#999";
         picture.line(x(o.issued), y(s.mean - s.standard_error), x(o.issued), y(s.mean + s.standard_error), colour);
         picture.circle(x(o.issued), y(s.mean), 5, colour, best ? colour : "white");
-        picture.text(x(o.issued) + 8, y(s.mean) + 4, o.controller, "start", colour);
+        picture.text(x(o.issued) + 8, y(s.mean) + 4, shortened(o.controller), "start", colour);
     }
     std::sort(front.begin(), front.end());
     picture.path(front, "#bbb", 1, "2 3");

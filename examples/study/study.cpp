@@ -2,6 +2,7 @@
 // reports accuracy against slice products.
 //
 //   examples/run.sh study results --data data/mnist --threads 1
+//   examples/run.sh study results10 --model cnn3 --data data/cifar-10 --epochs 10 --lr 0.02 --seeds 3
 //
 // Every run leaves one JSON file in the directory, whole or not at all; runs that are there already are not repeated,
 // so a study that was stopped goes on. The directory also gets table.md (printed at the end) and pareto.svg.
@@ -15,7 +16,9 @@
 #include <string>
 #include <vector>
 
+#include "../cifar10/models.hpp"
 #include "../mnist/mnist.hpp"
+#include "networks.hpp"
 #include "report.hpp"
 
 namespace {
@@ -39,6 +42,7 @@ struct study_options {
 };
 
 constexpr const char* twin = "float32";
+using trainer = json (*)(const example::options&, const example::sets&);
 
 std::string path_of(const study_options& s, const std::string& controller, std::uint64_t seed) {
     std::string name = controller;
@@ -54,8 +58,7 @@ void write(const std::string& path, const std::string& text) {
 
 // The result of one run: from its file, or trained now. Throws file_error when the file is of a run with other
 // settings.
-template <class Model>
-json result_of(const study_options& s, const Model& model, example::options o, const example::sets& data,
+json result_of(const study_options& s, trainer train, example::options o, const example::sets& data,
                const std::string& controller, std::uint64_t seed) {
     o.seed = seed;
     o.arithmetic = controller == twin ? twin : "fixed";
@@ -73,14 +76,13 @@ json result_of(const study_options& s, const Model& model, example::options o, c
         return found;
     }
     std::fprintf(stderr, "%s, seed %llu\n", controller.c_str(), static_cast<unsigned long long>(seed));
-    json result = example::build_and_train(model, o, data);
+    json result = train(o, data);
     result["settings"] = settings;
     write(path, result.dump(1) + "\n");
     return result;
 }
 
-template <class Model>
-void study(const study_options& s, const Model& model, const example::options& o, const example::sets& data) {
+void study(const study_options& s, trainer train, const example::options& o, const example::sets& data) {
     std::filesystem::create_directories(s.directory);
     for (const std::string& controller : s.controllers) {  // a wrong one is known before hours have passed
         example::options given = o;
@@ -90,9 +92,9 @@ void study(const study_options& s, const Model& model, const example::options& o
     const char* measured = data.valid ? "valid_accuracy" : "test_accuracy";
     std::map<std::string, std::vector<json>> runs;
     for (std::uint64_t seed = 1; seed <= s.seeds; ++seed) {
-        runs[twin].push_back(result_of(s, model, o, data, twin, seed));
+        runs[twin].push_back(result_of(s, train, o, data, twin, seed));
         for (const std::string& controller : s.controllers)
-            runs[controller].push_back(result_of(s, model, o, data, controller, seed));
+            runs[controller].push_back(result_of(s, train, o, data, controller, seed));
     }
 
     const auto percent = [&](const json& run) { return 100 * run[measured].get<double>(); };
@@ -132,7 +134,7 @@ int main(int argc, char** argv) {
     CLI::App app{"Compares precision controllers with each other and with the float32 twin."};
     example::options o;
     study_options s;
-    example::declare(app, o, {"lenet5"});
+    example::declare(app, o, {"lenet5", "cnn3"});
     app.add_option("directory", s.directory, "where results are kept; runs that are there are not repeated")
         ->required();
     app.add_option("--controllers", s.controllers, "controllers, as --precision takes them")->capture_default_str();
@@ -140,13 +142,10 @@ int main(int argc, char** argv) {
     for (const char* taken : {"--precision", "--seed", "--arithmetic", "--stop-after", "--log", "--trace",
                               "--checkpoint", "--save-every", "--resume", "--eval", "--json"})
         app.remove_option(app.get_option(taken));
-    CLI11_PARSE(app, argc, argv);
-    try {
-        const example::sets sets = example::load_mnist(o);
-        study(s, example::lenet5, o, sets);
-    } catch (const std::exception& failure) {
-        std::fprintf(stderr, "study: %s\n", failure.what());
-        return 1;
-    }
-    return 0;
+    return example::main_of(app, argc, argv, "study", [&] {
+        if (o.model == "lenet5")
+            study(s, example::train_lenet5, o, example::load_mnist(o));
+        else
+            study(s, example::train_cnn3, o, example::load_cifar10(o));
+    });
 }
