@@ -77,9 +77,9 @@ inline std::string markdown(const std::vector<outcome>& all, const std::vector<d
     for (const outcome& o : all) {
         const sample accuracy(o.accuracy), difference(o.difference);
         text += "| `" + o.controller + "` | " + list(o.accuracy) + " | " + svg::number(accuracy.mean, "%.3f") + " | ";
-        if (difference.count != 0)
-            text += svg::number(difference.mean, "%+.3f") + " (" +
-                    svg::number(difference.mean - difference.half_interval(), "%+.3f") + " .. " +
+        if (difference.count != 0) text += svg::number(difference.mean, "%+.3f");
+        if (difference.count > 1)
+            text += " (" + svg::number(difference.mean - difference.half_interval(), "%+.3f") + " .. " +
                     svg::number(difference.mean + difference.half_interval(), "%+.3f") + ")";
         text += " | " + svg::number(o.forward, "%.2f") + ", " + svg::number(o.error, "%.2f") + ", " +
                 svg::number(o.weight, "%.2f") + " | " + svg::number(o.dense, "%.4f") + ", " +
