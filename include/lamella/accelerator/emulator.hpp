@@ -85,31 +85,41 @@ class emulator {
         m.held_planes = v.held_planes();
         m.streamed.assign(at(m.rows * m.streamed_planes * m.depth), 0);
         m.present.assign(at(m.rows * m.depth), 1);
+        m.issued.assign(m.streamed.size(), 0);
         m.held.assign(at(m.depth * m.held_planes * m.partners), 0);
         m.held_present.clear();
         if (v.bordered(v.held())) m.held_present.assign(at(m.depth * m.partners), 1);
 
-        const gemm::event_operand &s = v.streamed(), &h = v.held();
-        const bool edges = v.bordered(s);
-        for (std::int64_t row = 0; row < m.rows; ++row)
-            for (std::int64_t k = 0; k < m.depth; ++k) {
-                const auto d = v.digits(static_cast<int>(s.view.at(row, k)), s.view.width);
-                for (int p = 0; p < m.streamed_planes; ++p)
-                    m.streamed[at((row * m.streamed_planes + p) * m.depth + k)] = d[at(p)];
-                if (edges && !v.present(s, row, k)) m.present[at(row * m.depth + k)] = 0;
+        for_each_cell(v, v.streamed(), [&](std::int64_t row, std::int64_t k, const cell& c) {
+            for (int p = 0; p < m.streamed_planes; ++p) {
+                const std::size_t to = at((row * m.streamed_planes + p) * m.depth + k);
+                m.streamed[to] = c.digits[at(p)];
+                m.issued[to] = c.present && (!how_.input_skip || c.digits[at(p)] != 0);
             }
-        for (std::int64_t t = 0; t < m.partners; ++t)
-            for (std::int64_t k = 0; k < m.depth; ++k) {
-                const auto d = v.digits(static_cast<int>(h.view.at(t, k)), h.view.width);
-                for (int p = 0; p < m.held_planes; ++p)
-                    m.held[at((k * m.held_planes + p) * m.partners + t)] = d[at(p)];
-                if (!m.held_present.empty() && !v.present(h, t, k)) m.held_present[at(k * m.partners + t)] = 0;
-            }
+            if (!c.present) m.present[at(row * m.depth + k)] = 0;
+        });
+        for_each_cell(v, v.held(), [&](std::int64_t partner, std::int64_t k, const cell& c) {
+            for (int p = 0; p < m.held_planes; ++p)
+                m.held[at((k * m.held_planes + p) * m.partners + partner)] = c.digits[at(p)];
+            if (!c.present) m.held_present[at(k * m.partners + partner)] = 0;
+        });
     }
-
-    bool issues(std::int64_t row, int plane, std::int64_t k) const noexcept {
-        return memory_.present[at(row * memory_.depth + k)] != 0 &&
-               (!how_.input_skip || memory_.digits(row, plane)[k] != 0);
+    struct cell {
+        std::array<std::int16_t, slice::max_slices> digits;
+        bool present;  // no padding
+    };
+    // Cuts every stored mantissa once, then calls action(row, k, cell) for all of a view.
+    template <class Action>
+    static void for_each_cell(const datapath_view& v, const gemm::event_operand& o, Action&& action) {
+        std::vector<cell> cells;
+        for (std::int64_t e = 0; e < o.stored.samples * o.stored.image(); ++e)
+            cells.push_back({v.digits(detail::mantissa_at(o, e), o.view.width), detail::inside(o.stored, e)});
+        std::vector<std::int64_t> depth;
+        for (std::int64_t k = 0; k < v.depth(); ++k) depth.push_back(o.view.depth.offset(k));
+        for (std::int64_t row = 0; row < o.view.rows.size(); ++row) {
+            const std::int64_t first = detail::base_of(o) + o.view.rows.offset(row);
+            for (std::int64_t k = 0; k < v.depth(); ++k) action(row, k, cells[at(first + depth[at(k)])]);
+        }
     }
 
     // Needed partners of each row in each block of outputs, and the row's cycles for balance.
@@ -140,7 +150,7 @@ class emulator {
                 bool any = false;
                 for (; k < end; ++k) {
                     any = any || memory_.present[at(row * memory_.depth + k)] != 0;
-                    if (!issues(row, p, k)) continue;
+                    if (memory_.issues(row, p)[k] == 0) continue;
                     std::uint64_t met = all.size();
                     if (!memory_.held_present.empty()) {
                         met = 0;

@@ -74,11 +74,15 @@ struct ioss_memory {
     int streamed_planes = 0, held_planes = 0;
     std::vector<std::int16_t> streamed;  // [row][plane][k]
     std::vector<std::uint8_t> present;   // [row][k]: no padding
+    std::vector<std::uint8_t> issued;    // [row][plane][k]: there, and not zero when zeros are skipped
     std::vector<std::int16_t> held;      // [k][plane][partner]
     std::vector<std::uint8_t> held_present;  // [k][partner]; empty when all are
 
     const std::int16_t* digits(std::int64_t row, int plane) const noexcept {
         return streamed.data() + (row * streamed_planes + plane) * depth;
+    }
+    const std::uint8_t* issues(std::int64_t row, int plane) const noexcept {
+        return issued.data() + (row * streamed_planes + plane) * depth;
     }
     const std::int16_t* slices(std::int64_t k, int plane) const noexcept {
         return held.data() + (k * held_planes + plane) * partners;
@@ -189,11 +193,11 @@ class ioss_lane {
     // The next digit of the window that has products.
     bool next_digit() {
         if (row_ == rows_.size()) return false;
-        const std::uint8_t* const present = memory_.present.data() + job().row * memory_.depth;
+        const std::uint8_t* const issues = memory_.issues(job().row, plane_);
         const std::int16_t* const digits = memory_.digits(job().row, plane_);
         while (depth_ + 1 < window_end_) {
-            ++depth_;
-            if (present[depth_] == 0 || (how_.input_skip && digits[depth_] == 0)) continue;
+            depth_ = std::find(issues + depth_ + 1, issues + window_end_, 1) - issues;
+            if (depth_ == window_end_) break;
             met_ = job().partners;
             if (!memory_.held_present.empty()) {
                 const std::uint8_t* const held = memory_.held_present.data() + depth_ * memory_.partners;
