@@ -18,7 +18,8 @@ namespace lamella::accelerator::detail {
 
 inline constexpr int tiles_at_once = 8;
 
-// Compare-and-exchange steps that leave 2^n values in descending order, the larger one first (Batcher's odd-even merge).
+// Compare-and-exchange steps that leave 2^n values in descending order, the larger one first (Batcher's odd-even
+// merge).
 inline std::vector<std::pair<std::int32_t, std::int32_t>> sorting_network(std::int32_t size) {
     std::vector<std::pair<std::int32_t, std::int32_t>> steps;
     for (std::int32_t part = 1; part < size; part *= 2)
@@ -30,8 +31,8 @@ inline std::vector<std::pair<std::int32_t, std::int32_t>> sorting_network(std::i
 }
 
 // rows: [row][tile], sorted in place: rows of each tile in descending order.
-LAMELLA_ALWAYS_INLINE void sort_tiles_body(const std::pair<std::int32_t, std::int32_t>* LAMELLA_RESTRICT steps, std::int64_t count,
-                                           std::uint32_t* rows) {
+LAMELLA_ALWAYS_INLINE void sort_tiles_body(const std::pair<std::int32_t, std::int32_t>* LAMELLA_RESTRICT steps,
+                                           std::int64_t count, std::uint32_t* rows) {
     typedef std::int32_t tiles __attribute__((vector_size(4 * tiles_at_once)));
     for (std::int64_t s = 0; s < count; ++s) {
         std::uint32_t* const upper = rows + steps[s].first * tiles_at_once;
@@ -44,12 +45,13 @@ LAMELLA_ALWAYS_INLINE void sort_tiles_body(const std::pair<std::int32_t, std::in
         std::memcpy(lower, &small, sizeof small);
     }
 }
-LAMELLA_MULTIVERSION(sort_tiles, (const std::pair<std::int32_t, std::int32_t>* steps, std::int64_t count, std::uint32_t* rows),
+LAMELLA_MULTIVERSION(sort_tiles,
+                     (const std::pair<std::int32_t, std::int32_t>* steps, std::int64_t count, std::uint32_t* rows),
                      (steps, count, rows))
 
 // Deals `count` rows, each to the lane with the least. lanes: [lane][tile], the least first, zero in the beginning.
-LAMELLA_ALWAYS_INLINE void deal_longest_first_body(const std::uint32_t* LAMELLA_RESTRICT rows, std::int64_t count, std::int64_t lane_count,
-                                                   std::uint32_t* LAMELLA_RESTRICT lanes) {
+LAMELLA_ALWAYS_INLINE void deal_longest_first_body(const std::uint32_t* LAMELLA_RESTRICT rows, std::int64_t count,
+                                                   std::int64_t lane_count, std::uint32_t* LAMELLA_RESTRICT lanes) {
     typedef std::int32_t tiles __attribute__((vector_size(4 * tiles_at_once)));
     for (std::int64_t r = 0; r < count; ++r) {
         tiles moving, least;  // lane 0 and its new row, until they stand where they belong
@@ -67,7 +69,8 @@ LAMELLA_ALWAYS_INLINE void deal_longest_first_body(const std::uint32_t* LAMELLA_
         std::memcpy(to, &moving, sizeof moving);
     }
 }
-LAMELLA_MULTIVERSION(deal_longest_first, (const std::uint32_t* rows, std::int64_t count, std::int64_t lane_count, std::uint32_t* lanes),
+LAMELLA_MULTIVERSION(deal_longest_first,
+                     (const std::uint32_t* rows, std::int64_t count, std::int64_t lane_count, std::uint32_t* lanes),
                      (rows, count, lane_count, lanes))
 
 class balanced_tiles {
@@ -75,10 +78,10 @@ class balanced_tiles {
     static constexpr std::int64_t at_once = tiles_at_once;
     static constexpr std::int64_t most_rows = 1024;  // of a tile: the network grows faster than sorting does
 
-    // Cycles of the busiest lane of each tile: of tile t, rows t x tile_rows .. of `cycles`; greedily dealt, or in turn. At
-    // most `at_once` tiles; the cycles of one add up to less than 2^31.
-    std::array<std::uint32_t, tiles_at_once> run(path isa, const std::uint32_t* cycles, std::int64_t rows, std::int64_t tile_rows,
-                                                 std::int64_t lanes, bool greedy) {
+    // Cycles of the busiest lane of each tile: of tile t, rows t x tile_rows .. of `cycles`; greedily dealt, or in
+    // turn. At most `at_once` tiles; the cycles of one add up to less than 2^31.
+    std::array<std::uint32_t, tiles_at_once> run(path isa, const std::uint32_t* cycles, std::int64_t rows,
+                                                 std::int64_t tile_rows, std::int64_t lanes, bool greedy) {
         const auto size = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(tile_rows)));
         if (greedy && size != size_) steps_ = sorting_network(static_cast<std::int32_t>(size_ = size));
         rows_.resize(static_cast<std::size_t>(size * tiles_at_once));

@@ -60,16 +60,18 @@ class axis_runs {
 
 class bit_image {
   public:
-    // Marks the digits that are not zero. `planes` as datapath_view has them; `active`: samples that are not all zero, or null.
+    // Marks the digits that are not zero. `planes` as datapath_view has them; `active`: samples that are not all zero,
+    // or null.
     void mark(const gemm::event_operand& o, const configuration& c, int planes, std::int64_t unit,
               const std::vector<std::int64_t>* active, path isa) {
         shape(o, unit, planes);
         words_.fill_zero();
         for_each_active(o, active, [&](std::int64_t first, std::int64_t end) {
             for (int p = 0; p < planes; ++p)
-                place(first, end, words_.data() + p * plane_words_, isa, [&](std::int64_t begin, std::int64_t count, std::uint8_t* bytes) {
-                    list_used(o, c, p, begin, count, isa, bytes);
-                });
+                place(first, end, words_.data() + p * plane_words_, isa,
+                      [&](std::int64_t begin, std::int64_t count, std::uint8_t* bytes) {
+                          list_used(o, c, p, begin, count, isa, bytes);
+                      });
         });
     }
     // Marks the elements that are no padding, in one plane.
@@ -81,7 +83,9 @@ class bit_image {
             for (std::int64_t y = 0; y < s.height; ++y) {
                 const std::int64_t first = i * s.image() + (s.top + y) * s.row() + s.left * s.channels;
                 place(first, first + s.width * s.channels, words_.data(), isa,
-                      [](std::int64_t, std::int64_t count, std::uint8_t* bytes) { std::fill_n(bytes, count, std::uint8_t{1}); });
+                      [](std::int64_t, std::int64_t count, std::uint8_t* bytes) {
+                          std::fill_n(bytes, count, std::uint8_t{1});
+                      });
             }
     }
 
@@ -89,7 +93,8 @@ class bit_image {
 
     // Appends the bits of a row that begins at element (quotient, remainder) to `to`, whose words must be zero; its
     // last word but one may be written.
-    void read(int p, std::int64_t quotient, std::int64_t remainder, const axis_runs& depth, std::uint64_t* to) const noexcept {
+    void read(int p, std::int64_t quotient, std::int64_t remainder, const axis_runs& depth,
+              std::uint64_t* to) const noexcept {
         const std::uint64_t* const bits = plane(p);
         std::int64_t out = 0;
         for (const axis_runs::run& r : depth.runs) {
@@ -122,7 +127,8 @@ class bit_image {
         words_.resize(static_cast<std::size_t>(plane_words_ * planes));
         if (unit == 1) return;
         spread_.resize(static_cast<std::size_t>(unit + 64));
-        for (std::int64_t e = 0; e < unit + 64; ++e) spread_[static_cast<std::size_t>(e)] = e % unit * pitch_ + e / unit;
+        for (std::int64_t e = 0; e < unit + 64; ++e)
+            spread_[static_cast<std::size_t>(e)] = e % unit * pitch_ + e / unit;
     }
 
     // Sets the bits of elements first .. end - 1 in one plane; list(begin, count, bytes) tells which.
@@ -136,7 +142,8 @@ class bit_image {
             list(first, count, bytes.data());
             std::fill_n(bytes.data() + count, 64 * words - count, std::uint8_t{0});
             slice::mark_nonzero(isa, reinterpret_cast<const std::int8_t*>(bytes.data()), words, bits.data());
-            for (std::int64_t w = 0; w < words; ++w) place_word(bits[static_cast<std::size_t>(w)], first + 64 * w, plane);
+            for (std::int64_t w = 0; w < words; ++w)
+                place_word(bits[static_cast<std::size_t>(w)], first + 64 * w, plane);
         }
     }
     // Bit i belongs to element `at` + i.

@@ -1,9 +1,9 @@
 // Non-zero digits and non-empty windows of every row of an operand at once, a vector of rows at a time: for views with
 // many rows that lie a fixed step apart (activations in FF, errors in EP). bit_image.hpp serves the others.
 //
-// Digits are kept as bytes 0 or 1 in planes of every unit-th mantissa, `unit` being the step between rows. Row q and depth
-// k then meet at plane[offset(k) + q]: summing over k is adding long vectors. Rows of the border between images are summed
-// along, and never looked at.
+// Digits are kept as bytes 0 or 1 in planes of every unit-th mantissa, `unit` being the step between rows. Row q and
+// depth k then meet at plane[offset(k) + q]: summing over k is adding long vectors. Rows of the border between images
+// are summed along, and never looked at.
 #pragma once
 
 #include <algorithm>
@@ -21,11 +21,13 @@
 
 namespace lamella::accelerator::detail {
 
-// digits[i], windows[i] = sum over k of from[offset[k] + i], and the number of aligned windows of k with any of them set;
-// count a multiple of 64. Up to 64 bytes past the last are read.
-LAMELLA_ALWAYS_INLINE void sum_columns_body(const std::uint8_t* LAMELLA_RESTRICT from, const std::int64_t* LAMELLA_RESTRICT offset,
-                                            std::int64_t depth, std::int64_t window, std::int64_t count,
-                                            std::uint16_t* LAMELLA_RESTRICT digits, std::uint16_t* LAMELLA_RESTRICT windows) {
+// digits[i], windows[i] = sum over k of from[offset[k] + i], and the number of aligned windows of k with any of them
+// set; count a multiple of 64. Up to 64 bytes past the last are read.
+LAMELLA_ALWAYS_INLINE void sum_columns_body(const std::uint8_t* LAMELLA_RESTRICT from,
+                                            const std::int64_t* LAMELLA_RESTRICT offset, std::int64_t depth,
+                                            std::int64_t window, std::int64_t count,
+                                            std::uint16_t* LAMELLA_RESTRICT digits,
+                                            std::uint16_t* LAMELLA_RESTRICT windows) {
     typedef std::uint8_t lanes __attribute__((vector_size(64)));
     constexpr int at_once = 3;  // windows, of at most 64 digits: a byte holds the sum
     for (std::int64_t base = 0; base < count; base += 64) {
@@ -60,8 +62,9 @@ LAMELLA_MULTIVERSION(sum_columns,
                      (from, offset, depth, window, count, digits, windows))
 
 // to[i] = sum over taps of from[tap[t] + i], first <= i < end. Up to 64 bytes past the end are read and written.
-LAMELLA_ALWAYS_INLINE void add_taps_body(const std::uint16_t* LAMELLA_RESTRICT from, const std::int64_t* LAMELLA_RESTRICT tap,
-                                         std::int64_t taps, std::int64_t first, std::int64_t end, std::uint16_t* LAMELLA_RESTRICT to) {
+LAMELLA_ALWAYS_INLINE void add_taps_body(const std::uint16_t* LAMELLA_RESTRICT from,
+                                         const std::int64_t* LAMELLA_RESTRICT tap, std::int64_t taps,
+                                         std::int64_t first, std::int64_t end, std::uint16_t* LAMELLA_RESTRICT to) {
     constexpr std::int64_t lanes = 32;
     for (std::int64_t base = first; base < end; base += lanes) {
         alignas(64) std::uint16_t lane[lanes] = {};
@@ -109,7 +112,8 @@ class column_counts {
     }
 
     // Of each plane. Call fits() before. `active`: samples that are not all zero, or null.
-    void count(const gemm::event_operand& o, const configuration& c, int planes, const std::vector<std::int64_t>* active, path isa) {
+    void count(const gemm::event_operand& o, const configuration& c, int planes,
+               const std::vector<std::int64_t>* active, path isa) {
         resize(planes);
         if (whole_windows(o, c)) return count_pixels(o, c, planes, active, isa);
         natural_.resize(static_cast<std::size_t>(elements_));
@@ -120,7 +124,8 @@ class column_counts {
                 list_used(o, c, p, first, end - first, isa, (unit_ == 1 ? plane : natural_.data()) + first);
                 if (unit_ != 1) arrange(first, end, plane);
             });
-            if (unit_ == 1) std::fill_n(plane + elements_, pitch_ - elements_, std::uint8_t{0});  // written past the end
+            if (unit_ == 1)
+                std::fill_n(plane + elements_, pitch_ - elements_, std::uint8_t{0});  // written past the end
         }
         sum(planes, c.window, isa);
     }
@@ -140,7 +145,9 @@ class column_counts {
     }
 
     // Where row m stands in the results; rows follow each other as in the view's axis.
-    std::int64_t place(const gemm::axis& rows, std::int64_t m) const noexcept { return rows.offset(m) / unit_ - lowest_; }
+    std::int64_t place(const gemm::axis& rows, std::int64_t m) const noexcept {
+        return rows.offset(m) / unit_ - lowest_;
+    }
     std::int64_t places() const noexcept { return count_; }
     const std::uint16_t* digits(int plane) const noexcept { return digits_.data() + plane * count_; }
     const std::uint16_t* windows(int plane) const noexcept { return windows_.data() + plane * count_; }
@@ -153,8 +160,9 @@ class column_counts {
     }
     void sum(int planes, int window, path isa) {
         for (int p = 0; p < planes; ++p)
-            sum_columns(isa, used_.data() + p * pitch_ * unit_, offset_.data(), static_cast<std::int64_t>(offset_.size()), window,
-                        count_, digits_.data() + p * count_, windows_.data() + p * count_);
+            sum_columns(isa, used_.data() + p * pitch_ * unit_, offset_.data(),
+                        static_cast<std::int64_t>(offset_.size()), window, count_, digits_.data() + p * count_,
+                        windows_.data() + p * count_);
     }
     // Bytes first .. end - 1, every unit-th together.
     void arrange(std::int64_t first, std::int64_t end, std::uint8_t* to) const {
@@ -164,22 +172,26 @@ class column_counts {
             for (std::int64_t c = 0; c < unit_; ++c) {
                 const std::int64_t begin = std::max(block, (first - c + unit_ - 1) / unit_);
                 const std::int64_t stop = std::min({last, block + side, (end - c + unit_ - 1) / unit_});
-                for (std::int64_t q = begin; q < stop; ++q) to[c * pitch_ + q] = natural_[static_cast<std::size_t>(q * unit_ + c)];
+                for (std::int64_t q = begin; q < stop; ++q)
+                    to[c * pitch_ + q] = natural_[static_cast<std::size_t>(q * unit_ + c)];
             }
     }
 
     // True when depth walks whole pixels of `unit` elements and no window belongs to two of them.
     bool whole_windows(const gemm::event_operand& o, const configuration& c) const noexcept {
         const gemm::axis& depth = o.view.depth;
-        return unit_ % c.window == 0 && o.stored.image() % unit_ == 0 && base_ % unit_ == 0 && depth.stride[2] == 1 && depth.extent[2] % unit_ == 0 &&
-               (depth.extent[1] == 1 || depth.stride[1] % unit_ == 0) && (depth.extent[0] == 1 || depth.stride[0] % unit_ == 0);
+        return unit_ % c.window == 0 && o.stored.image() % unit_ == 0 && base_ % unit_ == 0 && depth.stride[2] == 1 &&
+               depth.extent[2] % unit_ == 0 && (depth.extent[1] == 1 || depth.stride[1] % unit_ == 0) &&
+               (depth.extent[0] == 1 || depth.stride[0] % unit_ == 0);
     }
     // Then digits and windows of a pixel are known first, and a row is a sum over taps: every unit-th offset.
-    void count_pixels(const gemm::event_operand& o, const configuration& c, int planes, const std::vector<std::int64_t>* active, path isa) {
+    void count_pixels(const gemm::event_operand& o, const configuration& c, int planes,
+                      const std::vector<std::int64_t>* active, path isa) {
         natural_.resize(static_cast<std::size_t>(elements_ + 8));
         std::vector<std::int64_t>& taps = tap_;
         taps.clear();
-        for (std::size_t k = 0; k < offset_.size(); k += static_cast<std::size_t>(unit_)) taps.push_back(offset_[k] - first_);
+        for (std::size_t k = 0; k < offset_.size(); k += static_cast<std::size_t>(unit_))
+            taps.push_back(offset_[k] - first_);
         const auto reach = std::minmax_element(taps.begin(), taps.end());
         for (int p = 0; p < planes; ++p) {
             for (buffer<std::uint16_t>* b : {&pixel_digits_, &pixel_windows_}) {
@@ -195,17 +207,22 @@ class column_counts {
                     for (std::int64_t q = first / unit_; q < end / unit_; ++q)
                         for (std::int64_t e = q * unit_; e < (q + 1) * unit_; e += c.window) {
                             const auto used = static_cast<std::uint16_t>(row_sum(natural_.data() + e));
-                            pixel_digits_[static_cast<std::size_t>(q)] = static_cast<std::uint16_t>(pixel_digits_[static_cast<std::size_t>(q)] + used);
-                            pixel_windows_[static_cast<std::size_t>(q)] = static_cast<std::uint16_t>(pixel_windows_[static_cast<std::size_t>(q)] + (used != 0));
+                            pixel_digits_[static_cast<std::size_t>(q)] =
+                                static_cast<std::uint16_t>(pixel_digits_[static_cast<std::size_t>(q)] + used);
+                            pixel_windows_[static_cast<std::size_t>(q)] =
+                                static_cast<std::uint16_t>(pixel_windows_[static_cast<std::size_t>(q)] + (used != 0));
                         }
                 });
             });
-            for_each_active(o, active, [&](std::int64_t first, std::int64_t end) {  // rows that read one of these pixels
-                const std::int64_t low = std::max<std::int64_t>(0, first / unit_ - first_ - *reach.second);
-                const std::int64_t high = std::min(count_, end / unit_ - first_ - *reach.first);
-                add_taps(isa, pixel_digits_.data() + first_, taps.data(), static_cast<std::int64_t>(taps.size()), low, high, digits);
-                add_taps(isa, pixel_windows_.data() + first_, taps.data(), static_cast<std::int64_t>(taps.size()), low, high, windows);
-            });
+            for_each_active(
+                o, active, [&](std::int64_t first, std::int64_t end) {  // rows that read one of these pixels
+                    const std::int64_t low = std::max<std::int64_t>(0, first / unit_ - first_ - *reach.second);
+                    const std::int64_t high = std::min(count_, end / unit_ - first_ - *reach.first);
+                    add_taps(isa, pixel_digits_.data() + first_, taps.data(), static_cast<std::int64_t>(taps.size()),
+                             low, high, digits);
+                    add_taps(isa, pixel_windows_.data() + first_, taps.data(), static_cast<std::int64_t>(taps.size()),
+                             low, high, windows);
+                });
         }
     }
 

@@ -19,10 +19,10 @@ struct tile_rows {
     const std::uint16_t* digits = nullptr;   // [plane][row], `pitch` apart: that are issued
     const std::uint16_t* windows = nullptr;  // [plane][row]: in which any is
     std::int64_t pitch = 0, planes = 0, rows = 0;
-    const std::uint32_t* present_digits = nullptr;   // [row]: of each plane, what is no padding
+    const std::uint32_t* present_digits = nullptr;  // [row]: of each plane, what is no padding
     const std::uint32_t* present_windows = nullptr;
-    const std::uint32_t* partners = nullptr;         // [row]; a row without any is not walked
-    const std::uint32_t* digit_cycles = nullptr;     // [row]
+    const std::uint32_t* partners = nullptr;      // [row]; a row without any is not walked
+    const std::uint32_t* digit_cycles = nullptr;  // [row]
 };
 
 // Sums over the rows that are walked. `positions` are of one plane.
@@ -46,9 +46,11 @@ struct walked_rows {
 };
 
 // cycles[row], and their sums, all of which are below 2^31.
-LAMELLA_ALWAYS_INLINE void walk_tile_body(const tile_rows& t, std::uint32_t* LAMELLA_RESTRICT cycles, walked_rows& sums) {
+LAMELLA_ALWAYS_INLINE void walk_tile_body(const tile_rows& t, std::uint32_t* LAMELLA_RESTRICT cycles,
+                                          walked_rows& sums) {
     constexpr int lanes = rows_at_once;
-    alignas(64) std::uint32_t digits[lanes] = {}, positions[lanes] = {}, busy[lanes] = {}, scanned[lanes] = {}, outputs[lanes] = {};
+    alignas(64) std::uint32_t digits[lanes] = {}, positions[lanes] = {}, busy[lanes] = {}, scanned[lanes] = {},
+                              outputs[lanes] = {};
     alignas(64) std::uint32_t products[slice::max_slices][lanes] = {};
     const auto planes = static_cast<std::uint32_t>(t.planes);
     for (std::int64_t m = 0; m < t.rows; m += lanes) {
@@ -91,15 +93,17 @@ LAMELLA_ALWAYS_INLINE std::uint64_t windows_of(std::uint64_t word, int window, s
 }
 
 // Bits `first` .. `last` - 1 of a row: digits that are issued, and windows with digits but none that is.
-LAMELLA_ALWAYS_INLINE void count_row_body(const std::uint64_t* LAMELLA_RESTRICT issued, const std::uint64_t* LAMELLA_RESTRICT present,
-                                          std::int64_t first, std::int64_t last, int window, std::uint64_t fold,
-                                          std::uint64_t& digits, std::uint64_t& empty) {
+LAMELLA_ALWAYS_INLINE void count_row_body(const std::uint64_t* LAMELLA_RESTRICT issued,
+                                          const std::uint64_t* LAMELLA_RESTRICT present, std::int64_t first,
+                                          std::int64_t last, int window, std::uint64_t fold, std::uint64_t& digits,
+                                          std::uint64_t& empty) {
     for (std::int64_t from = first; from < last;) {
         const std::int64_t w = from / 64, end = std::min(last, (w + 1) * 64);
         const std::uint64_t mask = (~std::uint64_t{0} >> (64 - (end - from))) << (from & 63);
         const std::uint64_t x = issued[w] & mask;
         digits += static_cast<std::uint64_t>(std::popcount(x));
-        empty += static_cast<std::uint64_t>(std::popcount(windows_of(present[w] & mask, window, fold) & ~windows_of(x, window, fold)));
+        empty += static_cast<std::uint64_t>(
+            std::popcount(windows_of(present[w] & mask, window, fold) & ~windows_of(x, window, fold)));
         from = end;
     }
 }
@@ -109,8 +113,8 @@ LAMELLA_MULTIVERSION(count_row,
                      (issued, present, first, last, window, fold, digits, empty))
 
 // sum += bits first .. last - 1 that x and y have in common.
-LAMELLA_ALWAYS_INLINE void add_common_bits_body(const std::uint64_t* x, const std::uint64_t* y, std::int64_t first, std::int64_t last,
-                                                std::uint64_t& sum) {
+LAMELLA_ALWAYS_INLINE void add_common_bits_body(const std::uint64_t* x, const std::uint64_t* y, std::int64_t first,
+                                                std::int64_t last, std::uint64_t& sum) {
     for (std::int64_t from = first; from < last;) {
         const std::int64_t w = from / 64, end = std::min(last, (w + 1) * 64);
         const std::uint64_t mask = (~std::uint64_t{0} >> (64 - (end - from))) << (from & 63);
@@ -119,16 +123,19 @@ LAMELLA_ALWAYS_INLINE void add_common_bits_body(const std::uint64_t* x, const st
     }
 }
 LAMELLA_MULTIVERSION(add_common_bits,
-                     (const std::uint64_t* x, const std::uint64_t* y, std::int64_t first, std::int64_t last, std::uint64_t& sum),
+                     (const std::uint64_t* x, const std::uint64_t* y, std::int64_t first, std::int64_t last,
+                      std::uint64_t& sum),
                      (x, y, first, last, sum))
-inline std::uint64_t common_bits(path isa, const std::uint64_t* x, const std::uint64_t* y, std::int64_t first, std::int64_t last) {
+inline std::uint64_t common_bits(path isa, const std::uint64_t* x, const std::uint64_t* y, std::int64_t first,
+                                 std::int64_t last) {
     std::uint64_t sum = 0;
     add_common_bits(isa, x, y, first, last, sum);
     return sum;
 }
 
 // sum += bits that are set.
-LAMELLA_ALWAYS_INLINE void add_bits_body(const std::uint64_t* LAMELLA_RESTRICT bits, std::int64_t words, std::uint64_t& sum) {
+LAMELLA_ALWAYS_INLINE void add_bits_body(const std::uint64_t* LAMELLA_RESTRICT bits, std::int64_t words,
+                                         std::uint64_t& sum) {
     for (std::int64_t w = 0; w < words; ++w) sum += static_cast<std::uint64_t>(std::popcount(bits[w]));
 }
 LAMELLA_MULTIVERSION(add_bits, (const std::uint64_t* bits, std::int64_t words, std::uint64_t& sum), (bits, words, sum))

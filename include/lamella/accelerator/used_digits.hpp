@@ -1,4 +1,5 @@
-// Which digits of a stored operand are not zero, as bytes 0 or 1: what bit_image.hpp and column_counts.hpp are made from.
+// Which digits of a stored operand are not zero, as bytes 0 or 1: what bit_image.hpp and column_counts.hpp are made
+// from.
 #pragma once
 
 #include <algorithm>
@@ -23,10 +24,10 @@ struct mantissa_used {
     }
 };
 
-// Planes as this machine cuts the operand: bytes[i] of stored element first + i, i < count. Up to 64 bytes past the last
-// mantissa are read, and past the last byte written.
-inline void list_used(const gemm::event_operand& o, const configuration& c, int plane, std::int64_t first, std::int64_t count, path isa,
-                      std::uint8_t* bytes) {
+// Planes as this machine cuts the operand: bytes[i] of stored element first + i, i < count. Up to 64 bytes past the
+// last mantissa are read, and past the last byte written.
+inline void list_used(const gemm::event_operand& o, const configuration& c, int plane, std::int64_t first,
+                      std::int64_t count, path isa, std::uint8_t* bytes) {
     const auto list = [&]<class Mantissa>(const Mantissa* from, std::int64_t n, int width, std::uint8_t* to) {
         if (c.products == product_kind::native) return list_rows(isa, mantissa_used{}, from, 1, n, n, to);
         slice::detail::for_each_plane<Mantissa>(c.encoding, width, [&](auto used, std::size_t p) {

@@ -19,7 +19,8 @@
 
 namespace lamella::accelerator::detail {
 
-// Rows `to` .. lie at places `from` .. of `columns`. Digits and windows of a row that are no padding; null: all are there.
+// Rows `to` .. lie at places `from` .. of `columns`. Digits and windows of a row that are no padding; null: all are
+// there.
 struct seen_rows {
     const column_counts& columns;
     const std::vector<run>& places;
@@ -28,27 +29,31 @@ struct seen_rows {
 
 class whole_tiles {
   public:
-    // True when each row is walked by one core that has every plane, partner and window, dealt without looking at the step
-    // before, and every sum over a tile fits 31 bits.
+    // True when each row is walked by one core that has every plane, partner and window, dealt without looking at the
+    // step before, and every sum over a tile fits 31 bits.
     static bool serve(const configuration& how, const datapath_view& v, const ran_mapping& map) {
-        if (map.outputs * map.streamed_planes * map.held_planes != 1 || how.balance == lane_balance::iterative) return false;
+        if (map.outputs * map.streamed_planes * map.held_planes != 1 || how.balance == lane_balance::iterative)
+            return false;
         if (how.tile_rows() > balanced_tiles::most_rows || (v.masked() && !v.a_streams())) return false;
         const std::uint64_t products = static_cast<std::uint64_t>(v.partners() * v.held_planes());
         const std::uint64_t most = std::max(digit_cycles(products, how.multipliers) + 1, products);
-        return most < (std::uint64_t{1} << 31) / static_cast<std::uint64_t>(v.depth() * v.streamed_planes() * how.tile_rows());
+        return most <
+               (std::uint64_t{1} << 31) / static_cast<std::uint64_t>(v.depth() * v.streamed_planes() * how.tile_rows());
     }
 
-    // Adds cycles of lanes, traffic and what clusters do to `counts` and `banks`. Returns products of each streamed plane
-    // with one plane of the held operand.
-    std::array<std::uint64_t, slice::max_slices> count(const gemm::gemm_event& event, const datapath_view& v, const ran_mapping& map,
-                                                       const configuration& how, path isa, const seen_rows& seen, datapath_counts& counts,
+    // Adds cycles of lanes, traffic and what clusters do to `counts` and `banks`. Returns products of each streamed
+    // plane with one plane of the held operand.
+    std::array<std::uint64_t, slice::max_slices> count(const gemm::gemm_event& event, const datapath_view& v,
+                                                       const ran_mapping& map, const configuration& how, path isa,
+                                                       const seen_rows& seen, datapath_counts& counts,
                                                        std::vector<bank_schedule>& banks) {
         const std::int64_t most = how.tile_rows(), padded = (most + rows_at_once - 1) / rows_at_once * rows_at_once;
         const auto held = static_cast<std::uint64_t>(v.held_planes());
         if (v.masked()) list_alive(event, v, isa);
         cycles_of_partners_.clear();
         for (std::int64_t n = 0; n <= v.partners(); ++n)
-            cycles_of_partners_.push_back(static_cast<std::uint32_t>(digit_cycles(static_cast<std::uint64_t>(n) * held, how.multipliers)));
+            cycles_of_partners_.push_back(
+                static_cast<std::uint32_t>(digit_cycles(static_cast<std::uint64_t>(n) * held, how.multipliers)));
         tile_digits_.resize(at(padded * v.streamed_planes()));
         tile_windows_.resize(at(padded * v.streamed_planes()));
         tile_partners_.resize(at(padded));
@@ -65,15 +70,17 @@ class whole_tiles {
             const std::int64_t here = std::min(balanced_.at_once, map.tiles - tiles), first = tiles * most;
             for (std::int64_t t = 0; t < here; ++t) {
                 sums[at(t)] = {};
-                walk_tile(isa, tile_of(v, how, seen, first + t * most, padded, place), row_cycles_.data() + t * most, sums[at(t)]);
+                walk_tile(isa, tile_of(v, how, seen, first + t * most, padded, place), row_cycles_.data() + t * most,
+                          sums[at(t)]);
             }
-            const auto longest = balanced_.run(isa, row_cycles_.data(), std::min(v.rows() - first, here * most), most, how.lanes,
-                                               how.balance == lane_balance::greedy);
+            const auto longest = balanced_.run(isa, row_cycles_.data(), std::min(v.rows() - first, here * most), most,
+                                               how.lanes, how.balance == lane_balance::greedy);
             for (std::int64_t t = 0; t < here; ++t) {
                 const int cluster = static_cast<int>((tiles + t) % map.clusters);
                 const walked_rows& tile = sums[at(t)];
                 counts.core_issued[at(map.core_of(0, cluster))] += tile.all_products() * held;
-                counts.waiting += std::uint64_t{longest[at(t)]} * static_cast<std::uint64_t>(how.lanes) - tile.busy - tile.scanned;
+                counts.waiting +=
+                    std::uint64_t{longest[at(t)]} * static_cast<std::uint64_t>(how.lanes) - tile.busy - tile.scanned;
                 banks[at(cluster)].add(longest[at(t)], drain_cycles(tile.outputs, how.drain_width));
                 all += tile;
             }
@@ -97,7 +104,8 @@ class whole_tiles {
         std::size_t next = place;
         for (std::int64_t done = 0; done < rows; ++next) {
             const run& r = seen.places[next];
-            const std::int64_t from = r.from + first + done - r.to, count = std::min(rows - done, r.to + r.count - first - done);
+            const std::int64_t from = r.from + first + done - r.to,
+                               count = std::min(rows - done, r.to + r.count - first - done);
             for (int p = 0; p < v.streamed_planes(); ++p) {
                 std::copy_n(seen.columns.digits(p) + from, count, tile_digits_.data() + p * padded + done);
                 std::copy_n(seen.columns.windows(p) + from, count, tile_windows_.data() + p * padded + done);
@@ -105,14 +113,21 @@ class whole_tiles {
             done += count;
         }
         for (std::int64_t m = 0; m < padded; ++m) {
-            const std::uint32_t partners = m >= rows ? 0 : v.masked() ? met_rows_[at(first + m)] : static_cast<std::uint32_t>(v.partners());
+            const std::uint32_t partners = m >= rows    ? 0
+                                           : v.masked() ? met_rows_[at(first + m)]
+                                                        : static_cast<std::uint32_t>(v.partners());
             tile_partners_[at(m)] = partners;
             tile_digit_cycles_[at(m)] = cycles_of_partners_[partners];
         }
-        return {tile_digits_.data(), tile_windows_.data(), padded, v.streamed_planes(), rows,
+        return {tile_digits_.data(),
+                tile_windows_.data(),
+                padded,
+                v.streamed_planes(),
+                rows,
                 seen.digits == nullptr ? whole_digits_.data() : seen.digits + first,
                 seen.windows == nullptr ? whole_windows_.data() : seen.windows + first,
-                tile_partners_.data(), tile_digit_cycles_.data()};
+                tile_partners_.data(),
+                tile_digit_cycles_.data()};
     }
     // Live outputs of each row.
     void list_alive(const gemm::gemm_event& event, const datapath_view& v, path isa) {
