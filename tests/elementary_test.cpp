@@ -191,7 +191,7 @@ TEST_CASE("power keeps its bound") {
 
 TEST_CASE("the logarithm is the integer below 2^16 log2(x), or one unit less") {
     static_assert(logarithm(1) == 0 && logarithm(2) == 65536 && logarithm(3) == 103872 && logarithm(10) == 217705);
-    for (int power = 0; power < 64; ++power) CHECK(logarithm(std::uint64_t{1} << power) == static_cast<std::uint32_t>(power) << 16);
+    for (std::uint32_t power = 0; power < 64; ++power) CHECK(logarithm(std::uint64_t{1} << power) == power << 16);
     CHECK(logarithm(~std::uint64_t{0}) == (64u << 16) - 1);
     for (std::uint64_t x = 1; x < 3'000'000'000'000'000; x += x / 97 + 1) {
         CAPTURE(x);

@@ -129,7 +129,8 @@ class fixed::product {
     void store(const engine& e, operand& o, const std::int32_t* wide, std::int64_t samples, const image_shape& shape,
                rounding mode, stream use, const border& edge) const {
         o.bytes.resize(static_cast<std::size_t>(2 * samples * shape.size()));
-        const quantise_job job{wide, samples, shape.size(), storable(o.dropped), o.width, mode, e.site(key_, use), e.first_position};
+        const quantise_job job{
+            wide, samples, shape.size(), storable(o.dropped), o.width, mode, e.site(key_, use), e.first_position};
         o.clips = quantise(job, o.bytes.data(), e.isa(), e.threads());
         o.data = o.bytes.data();
         if (!edge.none()) add_border(o, samples, shape, edge);

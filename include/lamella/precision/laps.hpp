@@ -25,12 +25,12 @@
 namespace lamella::precision {
 
 struct laps_settings {
-    std::uint32_t hi = 13107;  // raise above this distance, in 2^-16 units (0.20)
-    std::uint32_t lo = 7864;   // lower below this distance, in 2^-16 units (0.12)
-    std::uint32_t every = 10;     // steps from one probe to the next
-    std::uint32_t patience = 2;   // down probes running that must agree
-    std::uint32_t cooldown = 1;   // probes of a layer and stage that a change silences
-    int first_width = 8;          // bits; the rung at or next below it is taken
+    std::uint32_t hi = 13107;    // raise above this distance, in 2^-16 units (0.20)
+    std::uint32_t lo = 7864;     // lower below this distance, in 2^-16 units (0.12)
+    std::uint32_t every = 10;    // steps from one probe to the next
+    std::uint32_t patience = 2;  // down probes running that must agree
+    std::uint32_t cooldown = 1;  // probes of a layer and stage that a change silences
+    int first_width = 8;         // bits; the rung at or next below it is taken
     slice::encoding digits = slice::encoding::sign_magnitude;
 };
 
@@ -134,8 +134,8 @@ class laps final : public bounded_controller {
     std::string settings_text() const override {
         return "laps hi:" + std::to_string(settings_.hi) + " lo:" + std::to_string(settings_.lo) +
                " every:" + std::to_string(settings_.every) + " patience:" + std::to_string(settings_.patience) +
-               " cooldown:" + std::to_string(settings_.cooldown) + " first:" + std::to_string(width_of(first_rung_)) + " " +
-               std::string(name_of(settings_.digits));
+               " cooldown:" + std::to_string(settings_.cooldown) + " first:" + std::to_string(width_of(first_rung_)) +
+               " " + std::string(name_of(settings_.digits));
     }
 
     // The distance as a share of the magnitude, in units of 2^-16, for the record.

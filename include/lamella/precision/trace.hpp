@@ -8,11 +8,11 @@
 //   file << precision::trace::header; ... train ...; rows.flush();
 //
 // Columns: step, layer, stage; then of the stage's GEMMs in this step: macs, dense16, dense, issued and probe (slice
-// products, see accelerator/counting.hpp), streams (the operand that streamed, a or b); then of each operand, a_ and b_:
-// role, width (bits), exponent, nonzeros, overflows and underflows (elements, by its quantisation), zero_share (of its
-// slices, six decimals, rounded down); metric and threshold: what the controller compared in this step to decide on the
-// feed_forward row's A and W or on the weight_gradient row's E (every layer has that row), else empty. No floating point:
-// a run that is traced stays free of it.
+// products, see accelerator/counting.hpp), streams (the operand that streamed, a or b); then of each operand, a_ and
+// b_: role, width (bits), exponent, nonzeros, overflows and underflows (elements, by its quantisation), zero_share (of
+// its slices, six decimals, rounded down); metric and threshold: what the controller compared in this step to decide on
+// the feed_forward row's A and W or on the weight_gradient row's E (every layer has that row), else empty. No floating
+// point: a run that is traced stays free of it.
 #pragma once
 
 #include <algorithm>
@@ -39,8 +39,8 @@ class trace final : public gemm::observer {
         "b_role,b_width,b_exponent,b_nonzeros,b_overflows,b_underflows,b_zero_share,"
         "metric,threshold\n";
 
-    // `write` is given whole lines with their end, without the header. `decides`: the network's controller, for the last
-    // two columns. Throws argument_error when `every` is 0.
+    // `write` is given whole lines with their end, without the header. `decides`: the network's controller, for the
+    // last two columns. Throws argument_error when `every` is 0.
     trace(const accelerator::slice_counts& counts, std::function<void(std::string_view)> write, std::uint64_t every = 1,
           const controller* decides = nullptr)
         : counts_(counts), write_(std::move(write)), every_(every), decides_(decides) {
@@ -77,7 +77,8 @@ class trace final : public gemm::observer {
             decides_->each_measurement(step_, [&](const measurement& m) {
                 const stage where = m.where == stage::feed_forward ? m.where : stage::weight_gradient;
                 const auto at = index(m.layer, where);
-                if (at < rows_.size() && (!rows_[at].compared || rows_[at].compared->metric < m.metric)) rows_[at].compared = m;
+                if (at < rows_.size() && (!rows_[at].compared || rows_[at].compared->metric < m.metric))
+                    rows_[at].compared = m;
             });
         for (std::size_t at = 0; at < rows_.size(); ++at) {
             if (rows_[at].used) write_row(at, rows_[at]);
@@ -129,7 +130,8 @@ class trace final : public gemm::observer {
         put_number(step_);
         put_number(at / accelerator::slice_counts::stages);
         put(name_of(static_cast<stage>(at % accelerator::slice_counts::stages)));
-        for (const std::uint64_t count : {r.counts.macs, r.counts.dense16, r.counts.dense, r.counts.issued, r.counts.probe})
+        for (const std::uint64_t count :
+             {r.counts.macs, r.counts.dense16, r.counts.dense, r.counts.issued, r.counts.probe})
             put_number(count);
         put(r.left_streams ? "a" : "b");
         for (const operand& o : r.operands) {
