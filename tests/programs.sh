@@ -1,10 +1,11 @@
 #!/bin/sh
-# tests/programs.sh MNIST CIFAR10: what the example programs promise at their edges: a clear error on standard error and
+# tests/programs.sh MNIST CIFAR10 DATAPATH: what the example programs promise at their edges: a clear error on standard error and
 # a status that is not zero for wrong options and files, one JSON object as the last line, and resumed runs with the same
 # bits.
 set -eu
 program=$1
 cifar10=$2
+datapath=$3
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 passed=0
@@ -130,6 +131,19 @@ differ "augmented" "$whole" "$augmented"
 equal "augmented and resumed" "$augmented" "$(hash --augment --resume "$work/augmented")"
 refuses "resume without augmentation" "augmentation" $small --resume "$work/augmented"
 differ "float32 twin" "$whole" "$(hash --arithmetic float32)"
+
+program=$datapath
+small="--data generated --images 160 --batch 32 --epochs 1 --every 2"
+refuses "unknown encoding" "encoding" $small --encoding base-ten
+echo '{"lanes": 0}' >"$work/machine"
+refuses "machine without lanes" "lanes" $small --machine "$work/machine"
+"$program" $small >"$work/out" 2>"$work/err" || true
+for encoding in sign-magnitude twos-complement signed-slice; do
+    grep -q "^## $encoding" "$work/out" && ok || bad "datapath: no table for $encoding"
+done
+[ "$(grep -c '^| total' "$work/out")" -eq 18 ] && ok || bad "datapath: six machines for each of three encodings expected"
+"$program" $small --sweep >"$work/out" 2>"$work/err" || true
+[ "$(grep -cE '^\| (lanes|banks|window|balance)' "$work/out")" -ge 9 ] && ok || bad "datapath: rows of the sweep missing"
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

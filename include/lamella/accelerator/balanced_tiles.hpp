@@ -1,6 +1,7 @@
 // How long many tiles take on one core each, with rows dealt to lanes as deal_rows (ioss.hpp) does: eight tiles at a
 // time, one a vector lane. Only sums matter here, so equal rows and equal lanes need no order: the rows of a tile are
 // sorted as numbers by a network of compare-and-exchange steps, and its lanes are kept sorted while rows are dealt.
+// Reconstruction, as what it computes is: configuration.hpp says what is sourced.
 #pragma once
 
 #include <algorithm>

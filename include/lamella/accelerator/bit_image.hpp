@@ -4,6 +4,7 @@
 // A row of a view walks its depth in runs of one stride (`unit`). The image keeps every unit-th mantissa together: bit
 // (e mod unit) x pitch + e / unit belongs to element e. So patches of a convolution, shifted errors and transposed
 // reads all become a few runs of bits a row.
+// Reconstruction, as what it computes is: configuration.hpp says what is sourced.
 #pragma once
 
 #include <algorithm>

@@ -4,6 +4,7 @@
 // Digits are kept as bytes 0 or 1 in planes of every unit-th mantissa, `unit` being the step between rows. Row q and
 // depth k then meet at plane[offset(k) + q]: summing over k is adding long vectors. Rows of the border between images
 // are summed along, and never looked at.
+// Reconstruction, as what it computes is: configuration.hpp says what is sourced.
 #pragma once
 
 #include <algorithm>

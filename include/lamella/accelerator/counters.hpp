@@ -16,6 +16,7 @@
 // Probes of a controller are GEMMs of their own, counted apart. They come at regular steps, which a sample of every N-th
 // step could always miss; so of the steps with probes, too, every N-th is counted: probes() over probe_steps() of
 // probe_steps_seen().
+// Reconstruction, as what it computes is: configuration.hpp says what is sourced.
 #pragma once
 
 #include <cstdint>

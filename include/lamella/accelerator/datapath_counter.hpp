@@ -9,6 +9,7 @@
 //
 // Where held digits stand for padding (only where weights stream over a bordered image), partners differ along depth and
 // each non-zero digit is looked at. Memory is grow-only.
+// Reconstruction, as what it computes is: configuration.hpp says what is sourced.
 #pragma once
 
 #include <algorithm>

@@ -1,5 +1,6 @@
 // What rows come to, a vector of them at a time where one core walks them, a word of bits at a time elsewhere
 // (datapath_counter.hpp).
+// Reconstruction, as what it computes is: configuration.hpp says what is sourced.
 #pragma once
 
 #include <algorithm>

@@ -1,5 +1,6 @@
 // Which digits of a stored operand are not zero, as bytes 0 or 1: what bit_image.hpp and column_counts.hpp are made
 // from.
+// Reconstruction, as what it computes is: configuration.hpp says what is sourced.
 #pragma once
 
 #include <algorithm>

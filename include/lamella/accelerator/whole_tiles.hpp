@@ -1,5 +1,6 @@
 // The numbers of a GEMM whose rows are walked by one core each, tile by tile (datapath_counter.hpp): rows of a tile are
 // taken a vector at a time, and tiles, too, when their rows are dealt to lanes.
+// Reconstruction, as what it computes is: configuration.hpp says what is sourced.
 #pragma once
 
 #include <algorithm>
