@@ -31,6 +31,8 @@ void* take_or_throw(std::size_t bytes, std::size_t alignment) {
     if (void* memory = take(bytes, alignment)) return memory;
     throw std::bad_alloc();
 }
+// Out of line: where g++ inlines one of new and delete alone, it takes them for a mismatch.
+__attribute__((noinline)) void give_back(void* memory) noexcept { std::free(memory); }
 constexpr std::size_t usual = alignof(std::max_align_t);
 
 }  // namespace
@@ -43,14 +45,14 @@ void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return take(
 void* operator new[](std::size_t n, const std::nothrow_t&) noexcept { return take(n, usual); }
 void* operator new(std::size_t n, std::align_val_t a, const std::nothrow_t&) noexcept { return take(n, static_cast<std::size_t>(a)); }
 void* operator new[](std::size_t n, std::align_val_t a, const std::nothrow_t&) noexcept { return take(n, static_cast<std::size_t>(a)); }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete[](void* p) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
-void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p) noexcept { give_back(p); }
+void operator delete[](void* p) noexcept { give_back(p); }
+void operator delete(void* p, std::size_t) noexcept { give_back(p); }
+void operator delete[](void* p, std::size_t) noexcept { give_back(p); }
+void operator delete(void* p, std::align_val_t) noexcept { give_back(p); }
+void operator delete[](void* p, std::align_val_t) noexcept { give_back(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept { give_back(p); }
+void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { give_back(p); }
 
 namespace {
 
