@@ -342,7 +342,7 @@ TEST_CASE("a resumed run's log holds every step once, wherever the run before it
         for (const std::string& line : lines_of(from)) starts.push_back(line.substr(0, line.find("\"accuracy\"")));
         return starts;
     };
-    for (const std::uint64_t every : {1, 3}) {
+    for (const std::uint64_t every : {std::uint64_t{1}, std::uint64_t{3}}) {
         {
             pair_of run;
             train::json_lines log(whole_path, false, every);
