@@ -10,8 +10,8 @@
 //   cycles.total(stage::feed_forward).cycles over cycles.steps() steps, cycles.at(layer, stage), cycles.probes() ...
 //
 // A counted step takes about a training step more, so every 64th costs 1 to 2 % of a run and every 16th 6 to 9 %, beside
-// the 2 to 3 % of slice_counts (bench/emulator --benchmark_filter=step_with: LeNet-5, batch 64, one AVX-512 core). Iterative balance looks at the step before, too, and deals rows one by
-// one: seven times as much.
+// the 2 to 3 % of slice_counts (bench/emulator --benchmark_filter=step_with: LeNet-5, batch 64, one AVX-512 core).
+// Iterative balance looks at the step before, too, and deals rows one by one: seven times as much.
 //
 // Probes of a controller are GEMMs of their own, counted apart. They come at regular steps, which a sample of every N-th
 // step could always miss; so of the steps with probes, too, every N-th is counted: probes() over probe_steps() of
