@@ -288,8 +288,8 @@ TEST_CASE("a file that is no checkpoint is refused with place, expectation and f
           "t: expected the keys dtype, shape and data_offsets, found 1 keys");
     CHECK(header_error(R"({"t": {"dtype": "I16", "shape": [], "x": 1}})") ==
           "t.data_offsets: expected this key, found none");
-    CHECK(header_error("{\"t\": " + replaced(tensor, "I16", "F32") + "}", 8) ==
-          "t.dtype: expected I8, U8, I16, I32, I64 or U64, found \"F32\"");
+    CHECK(header_error("{\"t\": " + replaced(tensor, "I16", "F64") + "}", 8) ==
+          "t.dtype: expected I8, U8, I16, I32, I64, U64, F16, BF16 or F32, found \"F64\"");
     CHECK(header_error("{\"t\": " + replaced(tensor, "[2]", "2") + "}", 4) ==
           "t.shape: expected an array of at most 16 extents, found number");
     CHECK(header_error("{\"t\": " + replaced(tensor, "[2]", "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]") + "}", 4) ==

@@ -446,7 +446,7 @@ TEST_CASE("evaluating in mid-training changes nothing: neither state nor what ob
 TEST_CASE("a network that was never trained has no exponents to evaluate with, and says so") {
     auto net = fixed_network(lenet_like(), small, 8);
     CHECK_THROWS_WITH_AS(train::evaluate(net, noisy_images(5, 2, small, 5)),
-                         "evaluation needs a network that was trained for at least one step", error);
+                         "evaluation needs a network that was trained for at least one step, or calibrated", error);
 }
 
 TEST_CASE("running histograms decide in evaluation, are halved every 128 steps and travel with the state") {

@@ -67,6 +67,9 @@ class state_visitor {
         on_integer(prefix_ + std::string(name), copy, range_of<T>());
         value = static_cast<T>(copy);
     }
+    // Said before the tensors of a fully connected layer: its weights' inputs are the values of an image of height x width
+    // x channels, in that order. For visitors that trade layouts with other tools.
+    virtual void reads_image(std::int64_t /*height*/, std::int64_t /*width*/, std::int64_t /*channels*/) {}
 
   protected:
     // What a single integer's type can hold, so that a reader can refuse a value before anything is changed. An

@@ -106,12 +106,6 @@ class collecting_visitor final : public state_visitor {
     std::vector<std::uint8_t> scratch_;
 };
 
-inline std::string text_of(std::span<const std::size_t> shape) {
-    std::string text = "[";
-    for (const std::size_t extent : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(extent);
-    return text + "]";
-}
-
 }  // namespace detail
 
 // Writes everything that `part` names, and `about` (description of the network, seed, batch, schedule, ... in any
@@ -308,7 +302,8 @@ class checkpoint {
             case element_type::i16: return check(std::int16_t{});
             case element_type::i32: return check(std::int32_t{});
             case element_type::u64: return check(std::uint64_t{});
-            case element_type::i64: check(std::int64_t{});
+            case element_type::i64: check(std::int64_t{}); break;
+            default: return;  // a float has no integer's type, and was refused
         }
         if (tensor.lowest == std::numeric_limits<std::int64_t>::min()) return;
         const auto value = little_endian_value<std::int64_t>(bytes.data());

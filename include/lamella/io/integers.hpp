@@ -1,4 +1,4 @@
-// The integers of a state visitor as bytes: element types by the names that safetensors has for them, little-endian.
+// The integers of a state visitor as bytes, little-endian, and element types by the names that safetensors has for them.
 #pragma once
 
 #include <algorithm>
@@ -17,12 +17,14 @@
 
 namespace lamella::io {
 
-// In the order of integer_span's alternatives. Values never change: hashes depend on them.
-enum class element_type : std::uint8_t { i8, u8, i16, i32, i64, u64 };
+// In the order of integer_span's alternatives, then those that only other tools' files have. Values never change: hashes
+// depend on them.
+enum class element_type : std::uint8_t { i8, u8, i16, i32, i64, u64, f16, bf16, f32 };
 
-inline constexpr std::array<std::string_view, 6> element_type_names{"I8", "U8", "I16", "I32", "I64", "U64"};
-inline constexpr std::array<std::size_t, 6> element_type_bytes{1, 1, 2, 4, 8, 8};
-static_assert(std::variant_size_v<integer_span> == element_type_names.size());
+inline constexpr std::array<std::string_view, 9> element_type_names{"I8",  "U8",  "I16",  "I32", "I64",
+                                                                    "U64", "F16", "BF16", "F32"};
+inline constexpr std::array<std::size_t, 9> element_type_bytes{1, 1, 2, 4, 8, 8, 2, 2, 4};
+static_assert(std::variant_size_v<integer_span> == static_cast<std::size_t>(element_type::f16));
 
 constexpr std::string_view name_of(element_type type) noexcept {
     return element_type_names[static_cast<std::size_t>(type)];

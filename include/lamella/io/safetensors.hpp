@@ -1,5 +1,6 @@
-// The safetensors format, integers only: u64 little-endian header length, JSON header padded with spaces to 8 bytes,
-// then the tensors without gaps. Other tools read these files as they are. Needs nlohmann-json (`lamella::json`).
+// The safetensors format, integers and the floats of float_weights.hpp: u64 little-endian header length, JSON header
+// padded with spaces to 8 bytes, then the tensors without gaps. Other tools read these files as they are. Needs
+// nlohmann-json (`lamella::json`).
 //
 // The reader takes nothing for granted: sizes are checked before memory is taken, names may not repeat, offsets must
 // tile the rest of the file exactly. (Hugging Face: safetensors, README and tensor.rs, whose rules these are.)
@@ -73,6 +74,12 @@ class header_guard {
     std::vector<std::set<std::string>> keys_;
 };
 
+inline std::string text_of(std::span<const std::size_t> shape) {
+    std::string text = "[";
+    for (const std::size_t extent : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(extent);
+    return text + "]";
+}
+
 inline const nlohmann::json& member(const std::string& path, const std::string& tensor, const nlohmann::json& object,
                                     const char* key) {
     const auto found = object.find(key);
@@ -105,7 +112,7 @@ inline tensor_entry tensor_from(const std::string& path, const std::string& name
     const auto known = std::find_if(element_type_names.begin(), element_type_names.end(),
                                     [&](std::string_view candidate) { return type == std::string(candidate); });
     if (known == element_type_names.end())
-        throw file_error(path, name + ".dtype", "I8, U8, I16, I32, I64 or U64", type.dump());
+        throw file_error(path, name + ".dtype", "I8, U8, I16, I32, I64, U64, F16, BF16 or F32", type.dump());
     tensor.type = static_cast<element_type>(known - element_type_names.begin());
 
     const nlohmann::json& shape = member(path, name, object, "shape");

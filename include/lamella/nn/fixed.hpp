@@ -28,7 +28,7 @@
 namespace lamella::nn {
 
 // The histogram of an operand over the run, in absolute magnitudes, so that steps with different exponents add up.
-// Added to at every training step, halved every 128 steps, part of the checkpoint; evaluation takes its exponents from
+// Added to at every training step and in calibration, halved every 128 steps, part of the checkpoint; evaluation takes its exponents from
 // it and so never depends on the batch.
 class running_histogram {
   public:
@@ -47,7 +47,7 @@ class running_histogram {
     void halve() noexcept {
         for (int bin = 0; bin < 4 * octaves; ++bin) count_[static_cast<std::size_t>(bin)] /= 2;
     }
-    bool empty() const noexcept { return count_.back() == 0; }  // no step was added
+    bool empty() const noexcept { return count_.back() == 0; }  // nothing was added
 
     // As a histogram of mantissas times 2^exponent, its largest magnitude just under 2^31. No magnitude at all when the
     // operand was zero in all steps that still count.
@@ -127,6 +127,7 @@ struct fixed {
         std::uint32_t step = 0;
         std::uint32_t first_position = 0;  // of this batch's first sample in the global batch
         bool training = false;
+        bool calibrating = false;  // inference that adds to the running histograms
         std::optional<precision::probe_request> probe;
 
         path isa() const noexcept { return options.kernels.isa; }

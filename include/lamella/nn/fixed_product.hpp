@@ -183,7 +183,12 @@ class fixed::product {
                   stream::activation, input_border());
             return;
         }
-        if (running_.empty()) throw error("evaluation needs a network that was trained for at least one step");
+        if (e.calibrating) {
+            e.count(in);
+            running_.add(in.seen, in.exponent);
+        }
+        if (running_.empty())
+            throw error("evaluation needs a network that was trained for at least one step, or calibrated");
         int exponent = 0;
         const histogram seen = running_.at(exponent);
         radix_policy policy = e.options.activation;

@@ -18,6 +18,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "../core/path.hpp"
 #include "fixed.hpp"
@@ -33,6 +34,7 @@ namespace lamella::nn {
 struct layer_ids {
     int structure = 0;
     int products = 0;
+    image_shape flattened{0, 0, 0};  // what a flatten made one pixel of, until a linear layer has read it
 };
 
 namespace detail {
@@ -137,12 +139,19 @@ class linear::layer : public detail::affine_layer<A> {
     explicit layer(const linear& blueprint) : blueprint_(blueprint) {}
     image_shape build(typename A::engine& e, const image_shape& in, layer_ids& ids) {
         if (blueprint_.units < 1) throw argument_error("linear units", "at least 1", std::to_string(blueprint_.units));
+        const image_shape flattened = std::exchange(ids.flattened, {0, 0, 0});
+        reads_ = flattened.size() == in.size() ? flattened : in;
         return detail::affine_layer<A>::build(
             e, convolution({1, 1, in.size()}, blueprint_.units, 1, 1, 1, 0), ids);
+    }
+    void visit(state_visitor& visitor) {
+        visitor.reads_image(reads_.height, reads_.width, reads_.channels);
+        detail::affine_layer<A>::visit(visitor);
     }
 
   private:
     linear blueprint_;
+    image_shape reads_;
 };
 
 // Convolution with a square kernel, zero padding and, unless a batch normalisation follows, a bias; weights OHWI.
@@ -250,7 +259,7 @@ struct flatten {
         explicit layer(const flatten&) {}
         image_shape build(typename A::engine&, const image_shape& in, layer_ids& ids) {
             ++ids.structure;
-            from_ = in;
+            from_ = ids.flattened = in;
             return {1, 1, in.size()};
         }
         typename A::tensor& forward(typename A::engine&, typename A::tensor& in) {

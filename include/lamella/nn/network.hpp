@@ -203,6 +203,20 @@ class network {
         load(batch);
         return body_.forward(engine_, in_);
     }
+    // Adds the ranges of the activations on this batch, in inference mode, to those that evaluation takes its exponents
+    // from: for weights that came from elsewhere. Nothing else of the state changes.
+    template <class Pixel>
+    void calibrate(const batch_view<Pixel>& batch)
+        requires std::is_same_v<A, fixed>
+    {
+        load(batch);
+        engine_.training = false;
+        const struct ending {  // also by an exception
+            bool& flag;
+            ~ending() { flag = false; }
+        } ended{engine_.calibrating = true};
+        body_.forward(engine_, in_);
+    }
     // predict, and the loss against labels.
     template <class Pixel>
     const tensor& score(const batch_view<Pixel>& batch, std::span<const std::uint8_t> labels) {

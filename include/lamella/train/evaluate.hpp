@@ -56,6 +56,14 @@ void each_batch(const data::basic_dataset<Pixel>& set, Visit&& visit) {
 
 }  // namespace detail
 
+// Takes the ranges of all activations from a set, so that a network whose weights were imported (io/float_weights.hpp)
+// can be evaluated; a few hundred images that look like those to come are enough. Throws argument_error when the images
+// do not fit the net.
+template <class Network, class Pixel>
+void calibrate(Network& net, const data::basic_dataset<Pixel>& set) {
+    detail::each_batch(set, [&](std::size_t, const auto& batch) { net.calibrate(batch); });
+}
+
 // Accuracy, loss and confusion matrix over a set. Throws argument_error when its images or labels do not fit the net.
 template <class Network, class Pixel>
 evaluation evaluate(Network& net, const data::basic_dataset<Pixel>& set) {
