@@ -188,7 +188,7 @@ TEST_CASE("softmax cross-entropy gives the error that central differences of the
     for (const std::int64_t classes : {2, 3, 10}) {
         CAPTURE(classes);
         constexpr std::int64_t samples = 4;
-        nn::softmax_cross_entropy<float64> loss;
+        nn::loss<float64> loss;
         float64::tensor logits;
         logits.reshape(samples, {1, 1, classes});
         const std::vector<double> values = distinct_values(static_cast<std::size_t>(samples * classes), 3);
@@ -205,7 +205,7 @@ TEST_CASE("softmax cross-entropy gives the error that central differences of the
 }
 
 TEST_CASE("softmax of one class has no error") {
-    nn::softmax_cross_entropy<float64> loss;
+    nn::loss<float64> loss;
     float64::tensor logits;
     logits.reshape(2, {1, 1, 1});
     logits.data[0] = 3;

@@ -416,8 +416,8 @@ TEST_CASE("softmax cross-entropy lies within the bound of its fixed-point expone
             CAPTURE(classes);
             CAPTURE(exponent);
             constexpr std::int64_t samples = 5;
-            nn::softmax_cross_entropy<nn::fixed> loss;
-            nn::softmax_cross_entropy<float64> twin;
+            nn::loss<nn::fixed> loss;
+            nn::loss<float64> twin;
             nn::fixed::tensor logits;
             fill(logits, samples, {1, 1, classes}, 31, exponent, 10);
             for (std::int32_t& x : logits.data) x >>= random.below(2) * random.below(30);

@@ -18,6 +18,11 @@ using real = long double;
 namespace {
 
 real value(const scaled& s) { return std::ldexp(static_cast<real>(s.mantissa), s.exponent); }
+scaled nearest(real x) {
+    int exponent = 0;
+    const real fraction = std::frexp(x, &exponent);
+    return to_scaled(static_cast<std::uint64_t>(std::ldexp(fraction, 62)), exponent - 62);
+}
 scaled text(const char* t) { return parse_scaled(t, "test"); }
 
 optimizer_settings settings_of(rule r) {
@@ -325,6 +330,63 @@ TEST_CASE("no floating point: every rounding mode gives the same bits, and no ex
             CHECK(hash(p) == want);
         }
     }
+}
+
+TEST_CASE("clipping shortens a longer gradient to clip_norm, keeps its direction, and leaves a shorter one as it is") {
+    random_sequence draw({.seed = 31, .step = 0, .layer = 0, .use = stream::split});
+    constexpr std::uint32_t batch = 37;
+    for (int round = 0; round < 60; ++round) {
+        CAPTURE(round);
+        std::vector<nn::fixed_parameter> layers;
+        real square = 0;
+        for (const std::size_t n : {1, 50, 300}) {
+            nn::fixed_parameter& p = layers.emplace_back(make_fixed(n));
+            p.gradient_exponent = draw.between(-60, -20);
+            const int bits = draw.between(1, 45);
+            for (auto& g : p.gradient) {
+                g = (std::int64_t{draw.between(-(1 << 30), 1 << 30)} << 31 | draw.between(0, (1 << 30))) >> (61 - bits);
+                const real mean = std::ldexp(static_cast<real>(g), p.gradient_exponent) / batch;
+                square += mean * mean;
+            }
+        }
+        const auto all = [&](auto&& visit) {
+            for (auto& p : layers) visit(p);
+        };
+        optimizer_settings s = settings_of(rule::sgd);
+        for (const bool longer : {true, false}) {
+            s.clip_norm = multiply(nearest(std::sqrt(square)), text(longer ? "0.25" : "1.01"));
+            optimizer o(s);
+            o.begin_step(0, 1, batch);
+            const scaled unclipped = o.coefficients().inverse_batch;
+            const real norm = value(o.clip(all));
+            if (square != 0) CHECK(std::fabs(norm / std::sqrt(square) - 1) < std::exp2(-13.0L));
+            if (longer)
+                CHECK(std::fabs(value(o.coefficients().inverse_batch) / value(unclipped) * 4 - 1) < std::exp2(-12.0L));
+            else
+                CHECK(o.coefficients().inverse_batch == unclipped);
+        }
+    }
+    optimizer off(settings_of(rule::sgd));
+    nn::fixed_parameter p = make_fixed(3);
+    off.begin_step(0, 1, batch);
+    CHECK(off.clip([&](auto&& visit) { visit(p); }).mantissa == 0);
+}
+
+TEST_CASE("a twin's gradient is clipped by the same rule") {
+    optimizer_settings s = settings_of(rule::sgd);
+    s.clip_norm = text("0.5");
+    s.weight_decay = {};
+    optimizer o(s);
+    nn::real_parameter<double> p;
+    for (auto* part : {&p.value, &p.gradient}) part->resize(2);
+    p.value[0] = p.value[1] = 0;
+    p.gradient[0] = 3 * 8;
+    p.gradient[1] = -4 * 8;
+    o.begin_step(0, 1, 8);
+    CHECK(static_cast<double>(value(o.clip([&](auto&& visit) { visit(p); }))) == doctest::Approx(5));
+    o.update(p, 1, 0, best_path());
+    CHECK(p.value[0] == doctest::Approx(-0.02 * 0.3));
+    CHECK(p.value[1] == doctest::Approx(0.02 * 0.4));
 }
 
 TEST_CASE("settings out of range are refused by name") {

@@ -20,6 +20,7 @@ struct options {
     int first_width = 8;
     std::string radix = "least-error", allowance = "0", rounding = "stochastic", encoding = "sign-magnitude";
     std::string optimizer = "momentum", lr, momentum = "0.9", weight_decay = "0", schedule = "cosine";
+    std::string loss = "cross-entropy", label_smoothing = "0", clip_norm = "0";
     std::uint64_t epochs = 5, seed = 1, save_every = 0, stop_after = 0;
     std::uint32_t batch = 64;
     std::size_t valid = 0, images = 0;
@@ -72,6 +73,12 @@ inline void declare(CLI::App& app, options& o, const std::vector<std::string>& m
     app.add_option("--weight-decay", o.weight_decay, "weight decay")->capture_default_str()->group("Training");
     app.add_option("--schedule", o.schedule, "learning rate over the run")
         ->check(choice({"cosine", "step", "onecycle", "constant"}))->capture_default_str()->group("Training");
+    app.add_option("--loss", o.loss, "what is made small")
+        ->check(choice({"cross-entropy", "mean-square"}))->capture_default_str()->group("Training");
+    app.add_option("--label-smoothing", o.label_smoothing, "share of a label given to all classes alike, of cross-entropy")
+        ->capture_default_str()->group("Training");
+    app.add_option("--clip-norm", o.clip_norm, "longest mean gradient of a step, a 2-norm; 0: any")
+        ->capture_default_str()->group("Training");
     app.add_option("--epochs", o.epochs, "epochs")->check(CLI::PositiveNumber)->capture_default_str()->group("Training");
     app.add_option("--batch", o.batch, "samples a step")->check(CLI::PositiveNumber)->capture_default_str()->group("Training");
     app.add_option("--seed", o.seed, "seed of weights, order and rounding")->capture_default_str()->group("Training");
@@ -149,6 +156,13 @@ inline lamella::nn::fixed::settings make_fixed(const options& o) {
     s.activation.allowance = s.error.allowance = static_cast<std::uint16_t>(std::min<std::uint64_t>(allowance, 65535));
     s.activation_rounding = s.error_rounding =
         o.rounding == "nearest" ? lamella::rounding::nearest : lamella::rounding::stochastic;
+    return s;
+}
+
+inline lamella::nn::loss_settings make_loss(const options& o) {
+    lamella::nn::loss_settings s;
+    if (o.loss == "mean-square") s.kind = lamella::nn::loss_kind::mean_square;
+    s.smoothing = lamella::parse_fraction(o.label_smoothing, 16, "--label-smoothing");
     return s;
 }
 

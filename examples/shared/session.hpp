@@ -58,6 +58,7 @@ inline lamella::optim::optimizer make_optimizer(const options& o) {
     s.lr = lamella::parse_scaled(learning_rate(o), "--lr");
     s.momentum = lamella::parse_scaled(o.momentum, "--momentum");
     s.weight_decay = lamella::parse_scaled(o.weight_decay, "--weight-decay");
+    s.clip_norm = lamella::parse_scaled(o.clip_norm, "--clip-norm");
     s.schedule.shape = lamella::optim::parse_schedule(o.schedule);
     return lamella::optim::optimizer(s);
 }
@@ -65,13 +66,18 @@ inline lamella::optim::optimizer make_optimizer(const options& o) {
 // What a resumed run must share with the one that it continues.
 inline lamella::io::metadata identity(const options& o, const std::string& model, std::size_t samples,
                                                    const std::string& precision) {
+    std::string learns = o.optimizer + " lr " + o.lr + " momentum " + o.momentum + " decay " + o.weight_decay;
+    const options usual;
+    if (o.clip_norm != usual.clip_norm) learns += " clip " + o.clip_norm;
+    if (o.loss != usual.loss || o.label_smoothing != usual.label_smoothing)
+        learns += " loss " + o.loss + " smoothing " + o.label_smoothing;
     return {{"model", model},
             {"arithmetic", o.arithmetic},
             {"seed", std::to_string(o.seed)},
             {"batch", std::to_string(o.batch)},
             {"samples", std::to_string(samples)},
             {"epochs", std::to_string(o.epochs)},
-            {"optimizer", o.optimizer + " lr " + o.lr + " momentum " + o.momentum + " decay " + o.weight_decay},
+            {"optimizer", learns},
             {"schedule", o.schedule},
             {"encoding", o.encoding},
             {"precision", precision},
@@ -112,6 +118,7 @@ json train(Network& net, const options& o, const sets& data) {
     using namespace lamella;
     constexpr bool fixed = std::is_same_v<typename Network::arithmetic, nn::fixed>;
     auto optimizer = make_optimizer(o);
+    net.set_loss(make_loss(o));
     net.parameters([&](auto& p) { optimizer.prepare(p); });
     accelerator::slice_counts counts(slice::parse_encoding(o.encoding), instruction_path(o), net.products());
     std::optional<train::text_file> trace_file;

@@ -180,7 +180,7 @@ class network {
     const batch_score& train_step(const batch_view<Pixel>& batch, std::span<const std::uint8_t> labels, std::uint64_t step,
                                   std::uint32_t first_position = 0) {
         load(batch);
-        softmax_cross_entropy<A>::require_labels(labels, in_.samples, output_.size());
+        nn::loss<A>::require_labels(labels, in_.samples, output_.size());
         engine_.training = true;
         engine_.step = static_cast<std::uint32_t>(step);
         engine_.first_position = first_position;
@@ -225,7 +225,9 @@ class network {
         return logits;
     }
 
-    const softmax_cross_entropy<A>& loss() const noexcept { return loss_; }
+    // What is learned from now on; softmax cross-entropy unless set. Throws argument_error as loss.hpp says.
+    void set_loss(const loss_settings& settings) { loss_ = nn::loss<A>(settings); }
+    const nn::loss<A>& loss() const noexcept { return loss_; }
     template <class Visit>
     void parameters(Visit&& visit) {
         body_.parameters(visit);
@@ -279,7 +281,7 @@ class network {
 
     typename Model::template layer<A> body_;
     typename A::engine engine_;
-    softmax_cross_entropy<A> loss_;
+    nn::loss<A> loss_;
     image_shape input_, output_;
     layer_ids ids_;
     std::string description_;

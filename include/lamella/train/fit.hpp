@@ -157,6 +157,7 @@ fit_result fit(Network& net, optim::optimizer& optimizer, const data::basic_data
             }
             const nn::batch_score& score = net.train_step(batch, labels, step);
             optimizer.begin_step(step, run.total_steps(), static_cast<std::uint32_t>(index.size()));
+            optimizer.clip([&](auto&& visit) { net.parameters(visit); });
             net.parameters([&](auto& p) { optimizer.update(p, engine.seed, static_cast<std::uint32_t>(step), engine.isa(), engine.threads()); });
             spent += clock::now() - before;
 
