@@ -1,11 +1,12 @@
 #!/bin/sh
-# tests/programs.sh MNIST CIFAR10 DATAPATH: what the example programs promise at their edges: a clear error on standard error and
-# a status that is not zero for wrong options and files, one JSON object as the last line, and resumed runs with the same
-# bits.
+# tests/programs.sh MNIST CIFAR10 DATAPATH FINETUNE: what the example programs promise at their edges: a clear error on standard
+# error and a status that is not zero for wrong options and files, one JSON object as the last line, and resumed runs with
+# the same bits.
 set -eu
 program=$1
 cifar10=$2
 datapath=$3
+finetune=$4
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 passed=0
@@ -144,6 +145,12 @@ done
 [ "$(grep -c '^| total' "$work/out")" -eq 18 ] && ok || bad "datapath: six machines for each of three encodings expected"
 "$program" $small --sweep >"$work/out" 2>"$work/err" || true
 [ "$(grep -cE '^\| (lanes|banks|window|balance)' "$work/out")" -ge 9 ] && ok || bad "datapath: rows of the sweep missing"
+
+program=$finetune
+refuses "fine-tuning without data" "no-such-folder" "$work/no-such-folder"
+"$program" >"$work/out" 2>"$work/err" || true
+awk '/^imported/ { before = $(NF - 1) } /^trained/ { after = $(NF - 1) } END { exit !(after > before + 20) }' "$work/out" &&
+    ok || bad "finetune: lying digits not learned"
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -199,7 +199,9 @@ json train(Network& net, const options& o, const sets& data) {
         if (trace) trace->flush();  // what is on disk reaches at least as far as the checkpoint
         if (trace_file) trace_file->flush();
         if (log) log->flush();
-        io::write_checkpoint(o.checkpoint, state, must_equal);
+        io::metadata about = must_equal;
+        if (decides != nullptr) about.emplace("widths", precision::widths_text(*decides, net.products()));
+        io::write_checkpoint(o.checkpoint, state, about);
     });
 
     train::fit_result fitted;

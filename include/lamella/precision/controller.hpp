@@ -96,4 +96,15 @@ class controller {
     std::uint64_t measured_at_ = 0;
 };
 
+// The feed-forward widths of layers 0 .. layers - 1, activation/weight: "5/5 8/8". For readers of a checkpoint that know
+// no controllers.
+inline std::string widths_text(const controller& decides, int layers) {
+    std::string text;
+    for (int layer = 0; layer < layers; ++layer) {
+        const layer_widths w = decides.widths(layer);
+        text += (layer == 0 ? "" : " ") + std::to_string(w.activation) + "/" + std::to_string(w.weight);
+    }
+    return text;
+}
+
 }  // namespace lamella::precision
