@@ -1,7 +1,10 @@
 // The x86 intrinsics, without the false alarms that g++ 12 raises inside its own header (its _mm512_undefined_epi32 is
-// a variable initialised with itself). Include only where LAMELLA_X86 is 1.
+// a variable initialised with itself). Nothing where LAMELLA_X86 is 0.
 #pragma once
 
+#include "config.hpp"
+
+#if LAMELLA_X86
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wuninitialized"
@@ -10,4 +13,5 @@
 #include <immintrin.h>
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
+#endif
 #endif
