@@ -50,8 +50,10 @@ constexpr std::string_view name_of(overflow o) noexcept { return overflow_names[
 constexpr std::string_view name_of(dataflow d) noexcept { return dataflow_names[static_cast<std::size_t>(d)]; }
 constexpr std::string_view name_of(product_kind p) noexcept { return product_kind_names[static_cast<std::size_t>(p)]; }
 
+// Most cores that a configuration may have.
 inline constexpr int max_cores = 64;
 
+// An accelerator, with every choice that its counts depend on; `validated` says what is allowed together.
 struct configuration {
     std::string name = "hnpu";
     int cores = 16;         // a power of two up to 64: the leaves of a binary tree
@@ -172,6 +174,7 @@ inline configuration dense_present(configuration c) {
     return c;
 }
 
+// A configuration under the name that a report shows it by.
 struct machine {
     std::string name;
     configuration how;

@@ -16,6 +16,7 @@
 
 namespace lamella::accelerator {
 
+// One GEMM, or the update, of one layer in a training step.
 struct phase {
     int layer = 0;
     stage where = stage::feed_forward;

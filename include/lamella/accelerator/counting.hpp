@@ -46,6 +46,7 @@ struct stage_counts {
 // Slice products of each plane pair: [plane of a][plane of b].
 using plane_pairs = std::array<std::array<std::uint64_t, slice::max_slices>, slice::max_slices>;
 
+// Adds plane pair by plane pair; the sum over all of them.
 inline void add_to(plane_pairs& to, const plane_pairs& pairs) noexcept {
     for (std::size_t i = 0; i < pairs.size(); ++i)
         for (std::size_t j = 0; j < pairs.size(); ++j) to[i][j] += pairs[i][j];

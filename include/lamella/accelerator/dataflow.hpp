@@ -37,6 +37,7 @@
 
 namespace lamella::accelerator {
 
+// Where a word of an operand or result is read or written, from the multipliers outwards.
 enum class memory_level : std::uint8_t { registers, network, buffer, dram };
 inline constexpr std::array<std::string_view, 4> memory_level_names{"registers", "network", "buffer", "dram"};
 constexpr std::string_view name_of(memory_level l) noexcept { return memory_level_names[static_cast<std::size_t>(l)]; }

@@ -32,6 +32,7 @@ struct memory_energy {
     double read = 0, write = 0;
 };
 
+// Energies of one process, each group with the source that it was taken from.
 struct energy_table {
     std::string name;
     std::string unit = "pJ";  // of every figure
@@ -128,6 +129,7 @@ inline double product_energy_of(const energy_table& t, int bits) {
     throw argument_error(t.name + " products", "one of " + std::to_string(bits) + " bits", known);
 }
 
+// The smallest of the table's memories that holds so many bytes, else the largest.
 inline const memory_energy& memory_energy_of(const energy_table& t, std::uint64_t bytes) {
     for (const memory_energy& m : t.memories)
         if (m.bytes >= bytes) return m;

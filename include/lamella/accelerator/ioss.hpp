@@ -95,6 +95,7 @@ struct ioss_share {
     std::int64_t first_depth = 0, last_depth = 0, first_partner = 0, last_partner = 0;
 };
 
+// What a lane does in a cycle: nothing, issue products, or look for the next digit that is not zero.
 enum class lane_action : std::uint8_t { none, issue, scan };
 
 // One lane, cycle by cycle. `pending` looks ahead to what the next cycle will be, which takes no time; `step` is the cycle.

@@ -33,6 +33,7 @@
 
 namespace lamella::accelerator {
 
+// What a training step moves between levels of memory, by the tensor that it belongs to.
 enum class tensor_kind : std::uint8_t {
     activation,
     stored_activation,

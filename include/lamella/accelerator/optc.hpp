@@ -42,6 +42,7 @@
 
 namespace lamella::accelerator {
 
+// Formats of OPTC's numbers, in bits.
 inline constexpr int optc_exponent_limit = 1024;  // of g, m and w, either sign
 inline constexpr int optc_mean_width = 24;        // bits of g
 inline constexpr int optc_weight_width = 16;

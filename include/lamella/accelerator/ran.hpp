@@ -61,6 +61,7 @@ struct core_place {
     int cluster = 0;                         // tiles g, g + n, ...
 };
 
+// A range of rows, windows or partners.
 struct block {
     std::int64_t first = 0, last = 0;  // last excluded
 };
@@ -70,6 +71,7 @@ constexpr block block_of(std::int64_t size, int n, int g) noexcept {
     return {std::min(size, g * each), std::min(size, (g + 1) * each)};
 }
 
+// Which core does which part of a GEMM: how the cores are split over plane pairs, outputs, inputs and tiles.
 class ran_mapping {
   public:
     ran_mapping(const configuration& c, const datapath_view& v)

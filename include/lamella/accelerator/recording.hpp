@@ -17,6 +17,7 @@
 
 namespace lamella::accelerator {
 
+// One GEMM of a recorded step, with its own copy of operands and mask.
 class recorded_gemm {
   public:
     recorded_gemm(const gemm::gemm_event& event, bool streams, bool chosen)

@@ -40,6 +40,7 @@ struct run_facts {
     std::vector<layer> layers;
 };
 
+// A report as JSON, its keys in the order in which they are shown.
 using json_report = nlohmann::ordered_json;
 
 namespace detail {

@@ -303,6 +303,7 @@ section("Sources of the energies", "", `<ul>` + report.energy.map((e, i) => `/en
 
 }  // namespace detail
 
+// The page of a report.
 inline std::string report_page(const json_report& report) {
     std::string data;
     for (const char c : report.dump()) data += c == '<' ? std::string("\\u003c") : std::string(1, c);  // ends no script

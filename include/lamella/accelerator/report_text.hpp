@@ -63,6 +63,7 @@ inline std::string line_of(std::string_view name, const json_report& figure, boo
 
 }  // namespace detail
 
+// The same report as plain text, for a terminal.
 inline std::string report_text(const json_report& r) {
     using detail::number;
     using detail::percent;

@@ -59,6 +59,7 @@
 
 namespace lamella {
 
+// The version that a program was compiled with.
 struct version {
     int major = LAMELLA_VERSION_MAJOR, minor = LAMELLA_VERSION_MINOR, patch = LAMELLA_VERSION_PATCH;
 };

@@ -52,6 +52,7 @@ inline constexpr std::array<std::string_view, 4> stage_names{"feed_forward", "er
 constexpr std::string_view name_of(role r) noexcept { return role_names[static_cast<std::size_t>(r)]; }
 constexpr std::string_view name_of(stage s) noexcept { return stage_names[static_cast<std::size_t>(s)]; }
 
+// How a number loses its low bits: core/rounding.hpp.
 enum class rounding : std::uint8_t { stochastic, nearest };
 
 }  // namespace lamella

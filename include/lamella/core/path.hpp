@@ -25,11 +25,13 @@ namespace lamella {
 // and neon_dot from neon.
 enum class path : unsigned char { scalar, avx2, avx_vnni, avx512, neon, neon_dot };
 
+// Every path, whether this CPU has it or not.
 inline constexpr std::array all_paths{path::scalar, path::avx2, path::avx_vnni,
                                       path::avx512, path::neon, path::neon_dot};
 inline constexpr std::array<std::string_view, 6> path_names{"scalar", "avx2", "avx_vnni", "avx512", "neon", "neon_dot"};
 constexpr std::string_view name_of(path p) noexcept { return path_names[static_cast<std::size_t>(p)]; }
 
+// A path of AVX2 vectors, with or without dot products.
 constexpr bool has_avx2(path p) noexcept { return p == path::avx2 || p == path::avx_vnni; }
 
 namespace detail {

@@ -23,11 +23,13 @@
 
 namespace lamella {
 
+// The rules that the head of this page describes.
 enum class radix_rule : std::uint8_t { least_error, no_overflow, overflow_rate };
 
 inline constexpr std::array<std::string_view, 3> radix_rule_names{"least-error", "no-overflow", "overflow-rate"};
 constexpr std::string_view name_of(radix_rule r) noexcept { return radix_rule_names[static_cast<std::size_t>(r)]; }
 
+// A rule and what it depends on.
 struct radix_policy {
     radix_rule rule = radix_rule::least_error;
     std::uint32_t rate = 0;       // overflow_rate only: share of the non-zero elements, in units of 2^-32

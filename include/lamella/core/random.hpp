@@ -34,8 +34,10 @@ enum class stream : std::uint16_t {
     master_bias = 18,
 };
 
+// 128 random bits.
 using philox_block = std::array<std::uint32_t, 4>;
 
+// Philox4x32-10 of a counter and a key (Salmon et al., SC 2011).
 constexpr philox_block philox4x32_10(philox_block counter, std::array<std::uint32_t, 2> key) noexcept {
     for (int round = 0; round < 10; ++round) {
         const std::uint64_t a = std::uint64_t{0xD2511F53u} * counter[0];

@@ -20,6 +20,7 @@
 
 namespace lamella::data {
 
+// What is done to the images of a training batch.
 struct augmentation {
     std::uint32_t padding = 0;  // pixels of zeros on each side; a window of the image's size is cut out. 0: no crop
     bool flip = false;          // mirror left and right, with probability 1/2
@@ -34,6 +35,7 @@ struct window {
     friend bool operator==(const window&, const window&) = default;
 };
 
+// What is drawn for the image at that position of the global batch.
 inline window window_of(const augmentation& how, std::uint64_t seed, std::uint32_t step,
                         std::uint32_t position) noexcept {
     random_sequence random({.seed = seed, .step = step, .use = stream::augmentation}, position);

@@ -24,6 +24,7 @@
 
 namespace lamella::data {
 
+// Labelled images: samples x height x width x channels pixels of a type.
 template <class Pixel>
 struct basic_dataset {
     using pixel = Pixel;
@@ -46,8 +47,10 @@ struct basic_dataset {
         return {images.data() + sample * image_size(), image_size()};
     }
 };
+// Images of bytes, as files have them.
 using dataset = basic_dataset<std::uint8_t>;
 
+// What readers of data sets return.
 struct train_and_test {
     dataset train, test;
 };
@@ -152,6 +155,7 @@ inline void shuffled_positions(random_sequence random, std::span<std::uint32_t> 
 
 }  // namespace detail
 
+// A training set in two parts.
 template <class Pixel>
 struct training_split {
     basic_dataset<Pixel> train, valid;

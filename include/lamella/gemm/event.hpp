@@ -59,6 +59,7 @@ struct gemm_event {
     const std::vector<std::int64_t>* active = nullptr;
 };
 
+// Sees every GEMM of a training step, before it runs.
 class observer {
   public:
     virtual ~observer() = default;

@@ -102,10 +102,12 @@ struct output {
     histogram* seen = nullptr;           // counts |wide| into it (adds), or null
 };
 
+// The three ways to compute a product, of equal bits.
 enum class execution : std::uint8_t { fused, sliced, reference };
 inline constexpr std::array<std::string_view, 3> execution_names{"fused", "sliced", "reference"};
 constexpr std::string_view name_of(execution e) noexcept { return execution_names[static_cast<std::size_t>(e)]; }
 
+// How products are computed: nothing in it changes a result.
 struct settings {
     execution how = execution::fused;
     path isa = best_path();

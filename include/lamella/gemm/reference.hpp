@@ -24,6 +24,7 @@ inline void store_uncounted(const output& out, std::int64_t at, std::int64_t n, 
     }
 }
 
+// The output rule: stores an exact accumulator of element (m, n) and counts what becomes of it.
 inline void store_accumulator(const output& out, std::int64_t m, std::int64_t n, std::int64_t accumulator) {
     const std::int64_t at = out.rows.offset(m) + n;
     store_uncounted(out, at, n, accumulator);

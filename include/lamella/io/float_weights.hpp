@@ -50,6 +50,7 @@
 
 namespace lamella::io {
 
+// How a file of floats is read.
 struct import_settings {
     std::vector<std::string>
         modules;  // of the layers with parameters, in the network's order; none: Sequential's numbers

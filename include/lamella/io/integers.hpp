@@ -23,15 +23,18 @@ enum class element_type : std::uint8_t { i8, u8, i16, i32, i64, u64, f16, bf16, 
 
 inline constexpr std::array<std::string_view, 9> element_type_names{"I8",  "U8",  "I16",  "I32", "I64",
                                                                     "U64", "F16", "BF16", "F32"};
+// Size of an element of each type.
 inline constexpr std::array<std::size_t, 9> element_type_bytes{1, 1, 2, 4, 8, 8, 2, 2, 4};
 static_assert(std::variant_size_v<integer_span> == static_cast<std::size_t>(element_type::f16));
 
 constexpr std::string_view name_of(element_type type) noexcept {
     return element_type_names[static_cast<std::size_t>(type)];
 }
+// Size of an element.
 constexpr std::size_t bytes_of(element_type type) noexcept {
     return element_type_bytes[static_cast<std::size_t>(type)];
 }
+// Type and number of the values that a visitor sees.
 inline element_type type_of(const integer_span& values) noexcept { return static_cast<element_type>(values.index()); }
 inline std::size_t count_of(const integer_span& values) noexcept {
     return std::visit([](auto span) { return span.size(); }, values);

@@ -28,8 +28,10 @@
 
 namespace lamella::io {
 
+// __metadata__ of a file: text by key.
 using metadata = std::map<std::string, std::string>;
 
+// What the header says of one tensor.
 struct tensor_entry {
     std::string name;
     element_type type = element_type::i8;
@@ -39,6 +41,7 @@ struct tensor_entry {
     friend bool operator==(const tensor_entry&, const tensor_entry&) = default;
 };
 
+// A header as a whole; the bytes of the tensors follow it in the file.
 struct safetensors_header {
     metadata about;
     std::vector<tensor_entry> tensors;  // in the order of their offsets
@@ -47,6 +50,7 @@ struct safetensors_header {
 };
 
 inline constexpr std::uint64_t largest_header = std::uint64_t{1} << 24;  // bytes; the format's own limit is 100 MB
+// More than any tool's tensors have.
 inline constexpr std::size_t most_dimensions = 16;
 
 namespace detail {

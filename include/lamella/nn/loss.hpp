@@ -29,9 +29,11 @@
 
 namespace lamella::nn {
 
+// Losses by name: what they compute stands at the head of this page.
 enum class loss_kind : std::uint8_t { cross_entropy, mean_square };
 inline constexpr std::array<std::string_view, 2> loss_names{"cross-entropy", "mean-square"};
 
+// Which loss a network learns from.
 struct loss_settings {
     loss_kind kind = loss_kind::cross_entropy;
     std::uint64_t smoothing = 0;  // cross-entropy: share of a label given to all classes alike, 2^-16 units, up to 2^16

@@ -120,6 +120,7 @@ struct sequential_model {
     };
 };
 
+// The blueprint of layers one after the other.
 template <class... Blueprints>
 constexpr sequential_model<Blueprints...> sequential(Blueprints... blueprints) {
     return {{std::move(blueprints)...}};

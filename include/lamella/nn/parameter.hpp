@@ -20,6 +20,7 @@
 
 namespace lamella::nn {
 
+// Master weights of the integer network.
 struct fixed_parameter {
     std::string name;                // in its layer
     std::vector<std::size_t> shape;  // its product is the size of mantissa and gradient
@@ -39,6 +40,7 @@ struct fixed_parameter {
     }
 };
 
+// A twin's.
 template <class Real>
 struct real_parameter {
     std::string name;

@@ -260,6 +260,7 @@ class real<T>::product {
     buffer<T> patches_, spread_, turned_;
 };
 
+// The twins that users name.
 using float32 = real<float>;
 using float64 = real<double>;
 

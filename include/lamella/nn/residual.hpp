@@ -110,6 +110,7 @@ class subsample::layer : public detail::stateless {
     tensor out_, in_error_;
 };
 
+// The blueprint of a residual block.
 template <class Main, class Shortcut>
 struct residual_block {
     Main main;
@@ -121,6 +122,7 @@ struct residual_block {
     class layer;
 };
 
+// Two blueprints as a residual block: the shortcut is the identity unless given.
 template <class Main, class Shortcut = identity>
 constexpr residual_block<Main, Shortcut> residual(Main main, Shortcut shortcut = {}) {
     return {std::move(main), std::move(shortcut)};

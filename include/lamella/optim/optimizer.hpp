@@ -35,6 +35,7 @@
 
 namespace lamella::optim {
 
+// Update rules by name; adamw decays weights apart from the moments.
 enum class rule : std::uint8_t { momentum, sgd, adam, adamw, sign };
 inline constexpr std::array<std::string_view, 5> rule_names{"momentum", "sgd", "adam", "adamw", "sign"};
 constexpr std::string_view name_of(rule r) noexcept { return rule_names[static_cast<std::size_t>(r)]; }
@@ -46,6 +47,7 @@ inline rule parse_rule(std::string_view name) {
     throw argument_error("optimizer", "momentum, sgd, adam, adamw or sign", std::string(name));
 }
 
+// What an update depends on beside gradients and moments.
 struct optimizer_settings {
     optim::rule rule = optim::rule::momentum;
     scaled lr = parse_scaled("0.05", "lr");             // 0 .. 2^20

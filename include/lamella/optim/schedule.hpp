@@ -23,6 +23,7 @@
 
 namespace lamella::optim {
 
+// Shapes of the learning rate over a run.
 enum class schedule_shape : std::uint8_t { constant, cosine, step, onecycle };
 inline constexpr std::array<std::string_view, 4> schedule_names{"constant", "cosine", "step", "onecycle"};
 constexpr std::string_view name_of(schedule_shape s) noexcept { return schedule_names[static_cast<std::size_t>(s)]; }
@@ -34,6 +35,7 @@ inline schedule_shape parse_schedule(std::string_view name) {
     throw argument_error("schedule", "constant, cosine, step or onecycle", std::string(name));
 }
 
+// A shape and its bends.
 struct schedule_settings {
     schedule_shape shape = schedule_shape::cosine;
     std::uint64_t warm_up = 0;                    // steps

@@ -16,12 +16,14 @@
 
 namespace lamella::precision {
 
+// Widths that a layer may have.
 struct width_bounds {
     int lowest = min_width, highest = max_width;  // bits
     friend bool operator==(const width_bounds&, const width_bounds&) = default;
     int clamp(int width) const noexcept { return std::clamp(width, lowest, highest); }
 };
 
+// Bounds by layer, as users write them.
 class width_rules {
   public:
     // Adds "LAYER=W" or "LAYER=LO..HI", LAYER one of all, first, last or a number. Throws argument_error.

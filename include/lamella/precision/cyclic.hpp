@@ -21,6 +21,7 @@
 
 namespace lamella::precision {
 
+// Bounds and period of the cycle.
 struct cyclic_settings {
     int lowest = 5, highest = 8;  // bits
     std::uint32_t period = 134;   // steps; the paper has 32 cycles in a run

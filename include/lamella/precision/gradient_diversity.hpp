@@ -26,6 +26,7 @@
 
 namespace lamella::precision {
 
+// Widths in their order, and when the rule looks.
 struct gradient_diversity_settings {
     std::vector<int> widths{5, 8, 12, 16};  // bits, growing; 8-12-14-16 in the paper
     std::uint32_t every = 100;              // steps from one sample to the next

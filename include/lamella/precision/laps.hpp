@@ -24,6 +24,7 @@
 
 namespace lamella::precision {
 
+// Thresholds and times of the probes.
 struct laps_settings {
     std::uint32_t hi = 13107;    // raise above this distance, in 2^-16 units (0.20)
     std::uint32_t lo = 7864;     // lower below this distance, in 2^-16 units (0.12)

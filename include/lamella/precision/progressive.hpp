@@ -23,6 +23,7 @@
 
 namespace lamella::precision {
 
+// Widths in their order, and when the loss counts as stalled.
 struct progressive_settings {
     std::vector<int> widths{5, 8};  // bits, growing
     std::uint32_t every = 400;      // steps of an interval, 400 in their code

@@ -25,6 +25,7 @@
 
 namespace lamella::precision {
 
+// The threshold, and how often it is looked at.
 struct quantisation_error_settings {
     std::uint32_t threshold = 1376;  // in 2^-16 units (0.021)
     std::uint32_t every = 100;       // steps from one comparison to the next; the first one is at once

@@ -20,6 +20,7 @@
 
 namespace lamella::precision {
 
+// (I, F): bits before and after the binary point, sign included.
 struct fixed_point {
     int integer = 2, fraction = 6;  // bits; either may be negative
     int width() const noexcept { return integer + fraction; }

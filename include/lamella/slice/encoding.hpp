@@ -16,6 +16,7 @@
 
 namespace lamella::slice {
 
+// How a mantissa becomes slices: the head of this page has their digits.
 enum class encoding : std::uint8_t { sign_magnitude, twos_complement, signed_slice };
 inline constexpr std::array<std::string_view, 3> encoding_names{"sign-magnitude", "twos-complement", "signed-slice"};
 constexpr std::string_view name_of(encoding e) noexcept { return encoding_names[static_cast<std::size_t>(e)]; }
@@ -43,6 +44,7 @@ constexpr int slice_count(encoding e, int width) noexcept {
 
 using slices = std::array<std::int8_t, max_slices>;  // lowest order first; unused ones are zero
 
+// The digits of a mantissa of that width.
 constexpr slices split(encoding e, int mantissa, int width) noexcept {
     slices digit{};
     const int count = slice_count(e, width);
@@ -66,6 +68,7 @@ constexpr slices split(encoding e, int mantissa, int width) noexcept {
     return digit;
 }
 
+// The mantissa that has these digits.
 constexpr int join(encoding e, const slices& digit) noexcept {
     int mantissa = 0;
     for (int i = max_slices - 1; i >= 0; --i)

@@ -17,6 +17,7 @@
 
 namespace lamella::train {
 
+// What a network makes of a labelled set.
 struct evaluation {
     std::uint64_t samples = 0;
     std::uint64_t correct = 0;

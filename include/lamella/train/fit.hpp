@@ -25,6 +25,7 @@
 
 namespace lamella::train {
 
+// How long and on what batches a network is trained.
 struct fit_settings {
     std::uint64_t epochs = 5;
     std::uint32_t batch = 64;      // samples; the last batch of an epoch may be smaller
@@ -33,12 +34,14 @@ struct fit_settings {
     data::augmentation augment{};                 // of training images; none unless set
 };
 
+// A run as it was planned.
 struct run_info {
     std::uint64_t epochs = 0, steps_per_epoch = 0, first_step = 0;
     std::size_t samples = 0;
     std::uint64_t total_steps() const noexcept { return epochs * steps_per_epoch; }
 };
 
+// A step that was just done.
 struct step_info {
     const run_info& run;
     std::uint64_t step = 0;   // of the whole run, from 0
@@ -52,6 +55,7 @@ struct step_info {
     std::uint64_t epoch_samples = 0;
 };
 
+// An epoch that was just done.
 struct epoch_info {
     const run_info& run;
     std::uint64_t epoch = 0, next_step = 0;
@@ -60,6 +64,7 @@ struct epoch_info {
     std::uint64_t samples = 0;
 };
 
+// How a run ended.
 struct fit_result {
     std::uint64_t next_step = 0;  // first step that was not run
     bool finished = false;        // all epochs ran
