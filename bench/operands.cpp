@@ -273,7 +273,7 @@ int main(int argc, char** argv) {
         if (o.run.model == "lenet5")
             run(example::lenet5, o, train);
         else
-            run(example::mlp, o, train);
+            run(example::mlp(256, 128), o, train);
     } catch (const std::exception& failure) {
         std::fprintf(stderr, "operands: %s\n", failure.what());
         return 1;

@@ -110,13 +110,15 @@ void print_rows(const char* title, const std::vector<variant>& all, std::uint64_
 }
 
 // The last configuration's training step on the time line, the optimizer core included.
-void print_step(const variant& v, const trained& run) {
+void print_step(const variant& v, const trained& run, bool direct) {
     const std::uint64_t steps = run.steps.steps();
     const auto update = [&](int layer) { return accelerator::optc_update(run.weights[static_cast<std::size_t>(layer)], 1, v.how).cycles; };
-    const auto line = accelerator::schedule(accelerator::training_step(static_cast<int>(v.result.layers.size())), [&](const accelerator::phase& p) {
+    const auto cycles = [&](const accelerator::phase& p) {
         if (p.where == stage::weight_update) return update(p.layer);
         return v.result.layers[static_cast<std::size_t>(p.layer)][static_cast<std::size_t>(p.where)].cycles / steps;
-    });
+    };
+    const int layers = static_cast<int>(v.result.layers.size());
+    const auto line = accelerator::schedule(accelerator::training_step(layers), cycles);
     std::uint64_t updates = 0;
     for (std::size_t l = 0; l < run.weights.size(); ++l) updates += update(static_cast<int>(l));
     const std::uint64_t end = accelerator::end_of(line);
@@ -125,6 +127,9 @@ void print_step(const variant& v, const trained& run) {
     std::printf("\nA mean step (probes left out) takes %" PRIu64 " cycles, %.3f ms at %d MHz, its updates (%" PRIu64
                 " cycles on the optimizer core) mostly beside it.\n",
                 end, static_cast<double>(end) / v.how.clock_mhz * 1e-3, v.how.clock_mhz, updates);
+    std::printf("With an array and an optimizer core for each layer, the longest chain of work that waits for work is %" PRIu64
+                " cycles (%s).\n",
+                accelerator::critical_path(layers, direct, cycles), direct ? "direct feedback" : "back-propagation");
     std::printf("Lanes: %.1f %% of their cycles issue, %.1f %% scan empty windows, %.1f %% wait for the tile's slowest; stalled on banks "
                 "%.1f %%, last drains %.1f %% of cluster cycles.\n",
                 100 * static_cast<double>(all.busy) / lane_cycles, 100 * static_cast<double>(all.scanning) / lane_cycles,
@@ -136,7 +141,7 @@ void print_step(const variant& v, const trained& run) {
                 ratio(all.partial_sums, steps) * 1e-3, ratio(all.outputs, steps) * 1e-3, all.too_wide, all.gemms, v.how.accumulator_bits);
 }
 
-void print_table(const configuration& c, const trained& run) {
+void print_table(const configuration& c, const trained& run, bool direct) {
     const std::vector<variant> all = variants(c, run);
     const auto exact = run.products.total();
     std::printf("\n## %s: test accuracy %.2f %%\n\n", std::string(slice::name_of(c.encoding)).c_str(), 100 * run.accuracy);
@@ -148,7 +153,7 @@ void print_table(const configuration& c, const trained& run) {
     for (const stage s : gemm_stages)
         print_rows(std::string(name_of(s)).c_str(), all, steps, [&](const outcome& o) { return o.total(s); });
     print_rows("total", all, steps, [](const outcome& o) { return o.total(); });
-    print_step(all.back(), run);
+    print_step(all.back(), run, direct);
 }
 
 void print_reading() {
@@ -221,6 +226,8 @@ int main(int argc, char** argv) {
     app.add_option("--epochs", o.epochs, "epochs")->check(CLI::PositiveNumber)->capture_default_str();
     app.add_option("--batch", o.batch, "samples a step")->check(CLI::PositiveNumber)->capture_default_str();
     app.add_option("--seed", o.seed, "seed of weights, order and rounding")->capture_default_str();
+    app.add_option("--feedback", o.feedback, "how errors reach hidden layers")
+        ->check(CLI::IsMember({"propagated", "direct"}))->capture_default_str();
     app.add_option("--threads", o.threads, "threads; 0: LAMELLA_THREADS, else one a core")->check(CLI::NonNegativeNumber)->capture_default_str();
     app.add_option("--machine", machine, "accelerator, a JSON file; without it hnpu, whose sizes are ours")->check(CLI::ExistingFile);
     app.add_option("--encoding", encodings, "encodings; all three, and for --sweep the machine's, without it")
@@ -242,7 +249,7 @@ int main(int argc, char** argv) {
             if (sweep)
                 print_sweep(c, *run);
             else
-                print_table(c, *run);
+                print_table(c, *run, o.feedback == "direct");
         }
         if (!sweep) print_reading();
     } catch (const std::exception& failure) {

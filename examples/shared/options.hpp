@@ -15,7 +15,7 @@
 namespace example {
 
 struct options {
-    std::string data, model, arithmetic = "fixed";
+    std::string data, model, arithmetic = "fixed", feedback = "propagated";
     std::string precision = "laps", laps = "0.20:0.12:10:2:1";
     int first_width = 8;
     std::string radix = "least-error", allowance = "0", rounding = "stochastic", encoding = "sign-magnitude";
@@ -46,6 +46,8 @@ inline void declare(CLI::App& app, options& o, const std::vector<std::string>& m
     app.add_option("--model", o.model, "network")->check(choice(models))->capture_default_str()->group("Network");
     app.add_option("--arithmetic", o.arithmetic, "integers, or the float32 twin of the same network")
         ->check(choice({"fixed", "float32"}))->capture_default_str()->group("Network");
+    app.add_option("--feedback", o.feedback, "how errors reach hidden layers: back-propagation, or direct feedback alignment")
+        ->check(choice({"propagated", "direct"}))->capture_default_str()->group("Network");
 
     app.add_option("--precision", o.precision,
                    "controller: laps, fixed:W or fixed:FF,EP (widths 2..16 bits), cyclic:LOWEST:HIGHEST:PERIOD,\n"
@@ -144,9 +146,14 @@ inline lamella::gemm::settings make_kernels(const options& o) {
     return s;
 }
 
+inline lamella::nn::feedback make_feedback(const options& o) {
+    return o.feedback == "direct" ? lamella::nn::feedback::direct : lamella::nn::feedback::propagated;
+}
+
 inline lamella::nn::fixed::settings make_fixed(const options& o) {
     lamella::nn::fixed::settings s;
     s.kernels = make_kernels(o);
+    s.feedback = make_feedback(o);
     const auto radix = lamella::precision::detail::fields(o.radix, '/');
     if (radix.size() > 3) throw lamella::argument_error("--radix", "one policy, A/E or A/E/W", o.radix);
     s.activation = lamella::parse_radix(radix.front());

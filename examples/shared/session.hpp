@@ -71,6 +71,7 @@ inline lamella::io::metadata identity(const options& o, const std::string& model
     if (o.clip_norm != usual.clip_norm) learns += " clip " + o.clip_norm;
     if (o.loss != usual.loss || o.label_smoothing != usual.label_smoothing)
         learns += " loss " + o.loss + " smoothing " + o.label_smoothing;
+    if (o.feedback != usual.feedback) learns += " feedback " + o.feedback;
     return {{"model", model},
             {"arithmetic", o.arithmetic},
             {"seed", std::to_string(o.seed)},
@@ -306,6 +307,7 @@ json build_and_train(const Model& model, const options& o, const sets& data) {
     }
     typename nn::float32::settings settings;
     settings.kernels = {instruction_path(o), thread_count(o)};
+    settings.feedback = make_feedback(o);
     nn::network<nn::float32, Model> net(model, input, settings, o.seed);
     return train(net, o, data);
 }

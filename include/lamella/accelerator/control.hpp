@@ -54,6 +54,25 @@ std::vector<phase_time> schedule(const std::vector<phase>& order, Cycles&& cycle
     }
     return line;
 }
+// Cycles of a step if every layer had an array and an optimizer core of its own: the longest chain of phases that wait
+// for each other. An error reaches a layer through the EP of all layers above it, or, with direct feedback, through one
+// EP that begins when FF has ended. An update waits for its layer's WG, and for an EP that reads the same weights, which
+// direct feedback's does not.
+template <class Cycles>
+std::uint64_t critical_path(int layers, bool direct_feedback, Cycles&& cycles) {
+    const auto of = [&](int layer, stage where) { return static_cast<std::uint64_t>(cycles(phase{layer, where})); };
+    std::uint64_t forward = 0, end = 0;
+    for (int l = 0; l < layers; ++l) forward += of(l, stage::feed_forward);
+    std::uint64_t error = forward;  // when the error of this layer's output is there
+    for (int l = layers - 1; l >= 0; --l) {
+        const std::uint64_t gradient = error + of(l, stage::weight_gradient);
+        const std::uint64_t below =
+            l == 0 ? 0 : (direct_feedback ? forward : error) + of(l, stage::error_propagation);
+        end = std::max(end, (direct_feedback ? gradient : std::max(gradient, below)) + of(l, stage::weight_update));
+        error = below;
+    }
+    return end;
+}
 inline std::uint64_t end_of(const std::vector<phase_time>& line) noexcept {
     std::uint64_t end = 0;
     for (const phase_time& t : line) end = std::max(end, t.end);

@@ -15,6 +15,7 @@
 //   EP              reads the mask of outputs that are alive, a bit each, which FF wrote; both are counted here
 //   WU              reads gradient, master and moments, writes master and moments, past the buffer
 //
+// Signs of direct feedback are made beside the PEs: no traffic of theirs is counted, nor what the generator takes.
 // An operand that the dataflow's tiles ask for again comes from its stored copy. What pooling remembers is not counted.
 #pragma once
 
@@ -191,6 +192,7 @@ class memory_model {
 
     void operand(const gemm::gemm_event& event, const gemm::event_operand& o, const stored_bits& bits,
                  const std::array<access_count, 4>& n, bool resident) {
+        if (event.generated && &o == &event.b) return;
         const tensor_kind kind = o.what == role::weight  ? tensor_kind::weight
                                  : o.what == role::error ? tensor_kind::error
                                                          : tensor_kind::activation;

@@ -32,6 +32,8 @@ enum class stream : std::uint16_t {
     split = 16,
     master_weight = 17,
     master_bias = 18,
+    feedback_error = 19,
+    feedback_allowance = 20,
 };
 
 // 128 random bits.

@@ -57,6 +57,7 @@ struct gemm_event {
     axis gate_rows;  // offset of row m; columns are contiguous
     // WG and EP, where it is known: the samples of a with a mantissa that is not zero, ascending. Null: any may have one.
     const std::vector<std::int64_t>* active = nullptr;
+    bool generated = false;  // b is made from random bits where it is used, and no memory holds it
 };
 
 // Sees every GEMM of a training step, before it runs.

@@ -22,6 +22,7 @@
 #include "../gemm/event.hpp"
 #include "../gemm/multiply.hpp"
 #include "../precision/controller.hpp"
+#include "feedback.hpp"
 #include "parameter.hpp"
 #include "shape.hpp"
 
@@ -115,13 +116,15 @@ struct fixed {
         rounding activation_rounding = rounding::stochastic;
         rounding weight_rounding = rounding::nearest;
         rounding error_rounding = rounding::stochastic;
+        nn::feedback feedback = nn::feedback::propagated;
     };
 
     // What layers share during a step.
     struct engine {
         settings options;
         std::unique_ptr<precision::controller> controller;
-        std::vector<gemm::observer*> observers;
+        std::vector<gemm::observer*> observers;            // of training
+        std::vector<gemm::observer*> inference_observers;  // of evaluation and prediction
         gemm::workspace workspace;
         std::uint64_t seed = 0;
         std::uint32_t step = 0;
@@ -129,6 +132,8 @@ struct fixed {
         bool training = false;
         bool calibrating = false;  // inference that adds to the running histograms
         std::optional<precision::probe_request> probe;
+        tensor output_error;           // of this step; direct feedback alone
+        buffer<std::int8_t> feedback;  // the matrix of the layer at work, direct feedback alone
 
         path isa() const noexcept { return options.kernels.isa; }
         int threads() const noexcept { return options.kernels.threads; }
@@ -145,11 +150,13 @@ struct fixed {
             t.measured = true;
             return t.seen.maximum;
         }
-        // Events tell of training alone: evaluating must leave controllers and run totals as they are.
-        bool observed() const noexcept { return training && (!observers.empty() || controller->wants_events()); }
+        // Controllers and `observers` are told of training alone: evaluating must leave them and run totals as they are.
+        bool observed() const noexcept {
+            return training ? !observers.empty() || controller->wants_events() : !inference_observers.empty();
+        }
         void notify(const gemm::gemm_event& event) {
-            if (controller->wants_events()) controller->on_gemm(event);
-            for (gemm::observer* o : observers) o->on_gemm(event);
+            if (training && controller->wants_events()) controller->on_gemm(event);
+            for (gemm::observer* o : training ? observers : inference_observers) o->on_gemm(event);
         }
     };
 

@@ -2,6 +2,7 @@
 //
 //   FF  out  = activation x weight + bias       operands at the layer's activation and weight widths
 //   EP  in_error = error x weight                error at the error width
+//       with direct feedback (feedback.hpp): output error x random matrix
 //   WG  gradient = error x activation            exact int64 sums
 //
 // All three read the same stored operands through views (gemm/operation.hpp): patches, transposes and shifted errors are
@@ -73,12 +74,17 @@ class fixed::product {
     // Leaves the sums over the batch in the parameters' gradients; fills in_error unless it is null.
     void backward(engine& e, const tensor& in, tensor& error, fixed_parameter& weight, fixed_parameter& bias,
                   tensor* in_error) {
-        ep_ = in_error != nullptr ? error_padding() : border{};
+        const bool direct = e.options.feedback == feedback::direct;
+        ep_ = in_error != nullptr && !direct ? error_padding() : border{};
         quantise_error(e, error);
         choose_samples(e, in.samples);
         weight_gradient(e, in.samples, error, weight, bias);
         if (probed(e, stage::error_propagation)) probe_error(e, in.samples, error);
-        if (in_error != nullptr) propagate(e, in, error, *in_error);
+        if (in_error == nullptr) return;
+        if (direct)
+            project(e, in, *in_error);
+        else
+            propagate(e, in, error, *in_error);
     }
 
     void halve() noexcept { running_.halve(); }
@@ -405,6 +411,48 @@ class fixed::product {
                 }
             }
     }
+    // EP of direct feedback: the output's error, rounded for this layer, times the layer's random signs.
+    void project(engine& e, const tensor& in, tensor& in_error) {
+        const std::int64_t inputs = geometry_.in.size(), outputs = e.output_error.shape.size();
+        tensor& from = e.output_error;
+        e.count(from);
+        choose(e, output_error_, role::error, e.options.error, from.seen, from.exponent, widths_.error,
+               e.options.error_rounding, random_16(e.site(key_, stream::feedback_allowance), 0, 0));
+        store(e, output_error_, from.data.data(), in.samples, from.shape, e.options.error_rounding,
+              stream::feedback_error, border{});
+        e.feedback.resize(static_cast<std::size_t>(inputs * outputs));
+        detail::fill_feedback(e.isa(), e.seed, key_, std::int8_t{1}, e.feedback.span());
+
+        const std::int64_t bound = gemm::accumulator_bound(widths_.error, detail::feedback_width, outputs);
+        gemm::output to;
+        to.shift = wide_shift(bound);
+        in_error.reshape(in.samples, geometry_.in);
+        in_error.exponent = output_error_.exponent + detail::feedback_exponent(inputs) + to.shift;
+        in_error.bits = std::min(31, bit_length(static_cast<std::uint64_t>(bound)));
+        to.rows = gemm::axis::linear(in.samples, inputs);
+        to.wide = in_error.data.data();
+        const gemm::axis depth = gemm::axis::linear(outputs, 1);
+        gemm::problem p;
+        p.a = {output_error_.data, output_error_.width, output_error_.exponent,
+               gemm::axis::linear(in.samples, outputs), depth};
+        p.b = {e.feedback.data(), detail::feedback_width, detail::feedback_exponent(inputs),
+               gemm::axis::linear(inputs, outputs), depth};
+        gemm::multiply(p, to, e.options.kernels, e.workspace);
+        if (!e.observed()) return;
+        gemm::gemm_event event;
+        event.step = e.step;
+        event.layer = layer_;
+        event.where = stage::error_propagation;
+        event.samples = in.samples;
+        event.macs = in.samples * inputs * outputs;
+        event.a = {p.a, images(output_error_, in.samples, from.shape, border{}), role::error, &from.seen,
+                   output_error_.clips, {from.data.data(), nullptr, from.size(), from.exponent}};
+        event.b = {p.b, {e.feedback.data(), 1, 1, 1, inputs * outputs}, role::weight, nullptr, {}, {}};
+        event.generated = true;
+        if (in.gated) event.gate = in.data.data();
+        event.gate_rows = to.rows;
+        e.notify(event);
+    }
     // Pairs (position, tap) whose error pixel first + position - tap lies inside the error image.
     static std::int64_t inside(std::int64_t positions, std::int64_t taps, std::int64_t first, std::int64_t size) noexcept {
         std::int64_t count = 0;
@@ -422,7 +470,7 @@ class fixed::product {
     gemm::gemm_event describe(const engine& e, stage where, const gemm::problem& p, std::int64_t samples, bool probe,
                               const tensor* from) const {
         const bool forward = where == stage::feed_forward, gradient = where == stage::weight_gradient;
-        const histogram* seen_a = from == nullptr ? nullptr : &from->seen;
+        const histogram* seen_a = from == nullptr || !from->counted ? nullptr : &from->seen;
         const operand& a = probe ? probe_a_ : forward ? activation_ : error_;
         const operand& b = gradient ? activation_ : probe ? probe_w_ : weight_;
         gemm::gemm_event event;
@@ -527,7 +575,7 @@ class fixed::product {
     std::uint16_t key_ = 0;
     border ep_;  // around the quantised error; none when no error is propagated
     widths_t widths_;
-    operand activation_, weight_, error_, probe_a_, probe_w_, active_error_, active_input_;
+    operand activation_, weight_, error_, probe_a_, probe_w_, active_error_, active_input_, output_error_;
     detail::active_samples active_;
     std::int64_t multiplied_ = 0;  // samples in the backward GEMMs
     histogram weight_seen_;  // of the master weights; the maximum alone when no more is needed

@@ -189,6 +189,7 @@ class network {
         tensor& error = loss_(body_.forward(engine_, in_), labels);
         if constexpr (std::is_same_v<A, fixed>)
             if (engine_.controller->wants_loss()) engine_.controller->on_loss(loss_.loss_sum(), in_.samples);
+        if (engine_.options.feedback == feedback::direct) engine_.output_error = error;
         body_.backward(engine_, error, false);
         if constexpr (std::is_same_v<A, fixed>) engine_.controller->end_step();
         if (step % 128 == 127) body_.halve();

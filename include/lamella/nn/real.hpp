@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <string_view>
 #include <type_traits>
@@ -14,6 +15,7 @@
 #include "../core/memory.hpp"
 #include "../core/path.hpp"
 #include "../core/state.hpp"
+#include "feedback.hpp"
 #include "parameter.hpp"
 #include "shape.hpp"
 
@@ -93,6 +95,7 @@ struct real {
             path isa = best_path();
             int threads = 1;
         } kernels;
+        nn::feedback feedback = nn::feedback::propagated;
     };
 
     struct engine {
@@ -101,6 +104,8 @@ struct real {
         std::uint32_t step = 0;
         std::uint32_t first_position = 0;
         bool training = false;
+        tensor output_error;  // of this step; direct feedback alone
+        buffer<T> feedback;   // the matrix of the layer at work, direct feedback alone
 
         path isa() const noexcept { return options.kernels.isa; }
         int threads() const noexcept { return options.kernels.threads; }
@@ -117,8 +122,9 @@ struct real {
 template <class T>
 class real<T>::product {
   public:
-    void build(engine&, const geometry& g, int, std::uint16_t) {
+    void build(engine&, const geometry& g, int, std::uint16_t key) {
         geometry_ = g;
+        key_ = key;
         geometry_.groups = 1;
         groups_ = g.groups;
         if (groups_ > 1) dense_.value.resize(static_cast<std::size_t>(geometry_.weights()));
@@ -154,10 +160,12 @@ class real<T>::product {
         for (std::int64_t i = 0; !bias.value.empty() && i < error.size(); i += n)
             for (std::int64_t j = 0; j < n; ++j)
                 bias.gradient[static_cast<std::size_t>(j)] += error.data[static_cast<std::size_t>(i + j)];
-        if (in_error != nullptr) {
-            in_error->reshape(in.samples, g.in);
-            if (!pointwise()) in_error->data.fill_zero();
+        if (in_error != nullptr) in_error->reshape(in.samples, g.in);
+        if (in_error != nullptr && e.options.feedback == feedback::direct) {
+            project(e, *in_error);
+            in_error = nullptr;
         }
+        if (in_error != nullptr && !pointwise()) in_error->data.fill_zero();
         each_block(in.samples, [&](std::int64_t first, std::int64_t samples) {
             const std::int64_t m = samples * g.out_pixels();
             const T* from = error.data.data() + first * g.out.size();
@@ -178,6 +186,14 @@ class real<T>::product {
     void visit(state_visitor&) {}
 
   private:
+    void project(engine& e, tensor& in_error) {
+        const std::int64_t inputs = geometry_.in.size(), outputs = e.output_error.shape.size();
+        e.feedback.resize(static_cast<std::size_t>(inputs * outputs));
+        detail::fill_feedback(e.isa(), e.seed, key_, std::ldexp(T{1}, detail::feedback_exponent(inputs)),
+                              e.feedback.span());
+        multiply(e, false, true, in_error.samples, inputs, outputs, e.output_error.data.data(), e.feedback.data(),
+                 in_error.data.data());
+    }
     bool pointwise() const noexcept {
         const geometry& g = geometry_;
         return g.kernel_height * g.kernel_width == 1 && g.stride == 1 && g.padding == 0;
@@ -254,6 +270,7 @@ class real<T>::product {
     }
 
     geometry geometry_;       // without groups
+    std::uint16_t key_ = 0;
     std::int64_t groups_ = 1;
     parameter dense_;         // with groups
     std::int64_t block_ = 1;  // samples

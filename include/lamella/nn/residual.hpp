@@ -169,6 +169,8 @@ class residual_block<Main, Shortcut>::layer {
 
     // Throws argument_error when the paths' outputs differ in shape.
     image_shape build(typename A::engine& e, const image_shape& in, layer_ids& ids) {
+        if (e.options.feedback == feedback::direct)
+            throw argument_error("feedback", "propagated in a network with residual blocks", "direct");
         const image_shape out = main_.layer().build(e, in, ids), other = shortcut_.layer().build(e, in, ids);
         if (out != other)
             throw argument_error("residual shortcut", to_string(out) + ", as the main path", to_string(other));
