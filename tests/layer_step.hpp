@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <random>
 #include <string>
 #include <utility>
@@ -30,6 +31,7 @@ struct stored_operand {
     gemm::stored_images images;
     int width = 8;
     role what = role::activation;
+    std::optional<std::uint64_t> nonzeros;  // as events tell
 
     const void* at(std::int64_t element) const { return bytes.data() + element * (width <= byte_width ? 1 : 2); }
 
@@ -50,11 +52,18 @@ struct stored_operand {
                 reinterpret_cast<std::int16_t*>(bytes.data())[i] = static_cast<std::int16_t>(mantissa);
         }
     }
+    void tell_nonzeros() {
+        nonzeros = 0;
+        for (std::int64_t i = 0; i < images.samples * images.image(); ++i)
+            *nonzeros += width <= byte_width ? bytes[static_cast<std::size_t>(i)] != 0
+                                             : reinterpret_cast<const std::int16_t*>(bytes.data())[i] != 0;
+    }
     gemm::event_operand seen(std::int64_t base, const gemm::axis& rows, const gemm::axis& depth) const {
         gemm::event_operand o;
         o.view = {at(base), width, 0, rows, depth};
         o.stored = images;
         o.what = what;
+        o.nonzeros = nonzeros;
         return o;
     }
 };
@@ -122,6 +131,11 @@ struct layer_step {
             if (std::any_of(first, last, [](std::int8_t byte) { return byte != 0; })) active.push_back(i);
         }
         tell_active = draw(r, 0, 3) != 0;
+        const bool told = draw(r, 0, 1) != 0;
+        for (stored_operand* o : {&activation, &weight, &error}) {
+            o->nonzeros.reset();
+            if (told) o->tell_nonzeros();
+        }
         values.resize(static_cast<std::size_t>(samples * g.in.size()));
         const std::int64_t alive_of_8 = draw(r, 0, 8);
         for (std::int32_t& v : values)

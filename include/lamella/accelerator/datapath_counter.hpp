@@ -21,10 +21,12 @@
 
 #include "../core/memory.hpp"
 #include "bit_image.hpp"
+#include "border_shapes.hpp"
 #include "column_counts.hpp"
 #include "configuration.hpp"
 #include "datapath.hpp"
 #include "ioss.hpp"
+#include "partner_bits.hpp"
 #include "ran.hpp"
 #include "row_kernels.hpp"
 #include "whole_tiles.hpp"
@@ -102,10 +104,9 @@ class datapath_counter {
         plane_products_.fill(0);
         words_ = (v.depth() + 63) / 64;
         depth_.set(v.streamed().view.depth);
-        rows_.set(v.streamed().view.rows);
         base_ = detail::base_of(v.streamed());
-        edges_ = touches_border(v.streamed());
-        held_edges_ = touches_border(v.held());
+        edges_ = borders_.touched_by(v.streamed());
+        held_edges_ = borders_.touched_by(v.held());
         columns_ = how_.input_skip && how_.index == index_format::bitmap && !held_edges_ && map.inputs == 1 &&
                    digit_columns_.fits(v.streamed());
         const std::vector<std::int64_t>* const active = v.a_streams() ? event.active : nullptr;
@@ -128,8 +129,8 @@ class datapath_counter {
             const block b = block_of(map.windows, map.inputs, g);
             inputs_[at(g)] = {std::min(v.depth(), b.first * how_.window), std::min(v.depth(), b.last * how_.window)};
         }
-        if ((v.masked() && !alone_) || held_edges_) list_needed(event, v);
-        if (held_edges_) list_held(v);
+        if ((v.masked() && !alone_) || held_edges_) bits_of_partners_.list_needed(event, v);
+        if (held_edges_) bits_of_partners_.list_held(v, isa_);
         cores_.clear();
         for (int core = 0; core < map.used(); ++core)
             if (map[core].cluster == 0) cores_.push_back(core);
@@ -139,35 +140,6 @@ class datapath_counter {
         fold_ = 0;
         for (int bit = 0; bit < 64; bit += how_.window) fold_ |= std::uint64_t{1} << bit;
     }
-
-    // What is known of a view of an image with a border, worked out once for each shape.
-    struct border_shape {
-        std::array<std::int64_t, 21> key{};
-        bool touches = false;                    // the view reaches elements that stand for padding
-        std::vector<std::uint32_t> digits, windows;  // of each row, in column_counts: those that are there at all
-    };
-    border_shape& border_of(const gemm::event_operand& o) {
-        std::array<std::int64_t, 21> key;
-        std::size_t n = 0;
-        for (const gemm::axis* x : {&o.view.rows, &o.view.depth})
-            for (std::size_t level = 0; level < 3; ++level) {
-                key[n++] = x->extent[level];
-                key[n++] = x->stride[level];
-            }
-        const gemm::stored_images& s = o.stored;
-        for (const std::int64_t value :
-             {s.samples, s.height, s.width, s.channels, s.top, s.bottom, s.left, s.right, detail::base_of(o)})
-            key[n++] = value;
-        for (border_shape& known : borders_)
-            if (known.key == key) return known;
-        border_shape fresh;
-        fresh.key = key;
-        for (std::int64_t m = 0; m < o.view.rows.size() && !fresh.touches; ++m)
-            for (std::int64_t k = 0; k < o.view.depth.size() && !fresh.touches; ++k)
-                fresh.touches = !datapath_view::present(o, m, k);
-        return borders_.emplace_back(std::move(fresh));
-    }
-    bool touches_border(const gemm::event_operand& o) { return datapath_view::bordered(o) && border_of(o).touches; }
 
     // Counts all rows at once.
     void prepare_columns(const datapath_view& v, const std::vector<std::int64_t>* active) {
@@ -183,7 +155,7 @@ class datapath_counter {
         }
         present_digits_ = present_windows_ = nullptr;
         if (edges_) {
-            border_shape& shape = border_of(o);
+            detail::border_shape& shape = borders_.of(o);
             if (shape.digits.empty()) {
                 digit_columns_.count_present(o, how_, isa_);
                 for (const detail::run& r : places_)
@@ -207,67 +179,13 @@ class datapath_counter {
             counts_.exposed += b.exposed();
         }
     }
-    // Which outputs are needed, a bit a partner: rows of `needed_bits_`, when they differ or meet padding.
-    void list_needed(const gemm::gemm_event& event, const datapath_view& v) {
-        partner_words_ = (v.partners() + 63) / 64;
-        needed_bits_.resize(at(partner_words_ * v.rows() + 2));
-        needed_bits_.fill_zero();
-        if (!v.masked()) {
-            for (std::int64_t m = 0; m < v.rows(); ++m)
-                for (std::int64_t t = 0; t < v.partners(); ++t)
-                    needed_bits_[at(m * partner_words_ + t / 64)] |= std::uint64_t{1} << (t % 64);
-            return;
-        }
-        const gemm::axis& rows = event.gate_rows;
-        const std::int64_t columns = event.b.view.rows.size();
-        std::int64_t m = 0;
-        for (std::int64_t i = 0; i < rows.extent[0]; ++i)
-            for (std::int64_t j = 0; j < rows.extent[1]; ++j)
-                for (std::int64_t k = 0; k < rows.extent[2]; ++k, ++m) {
-                    const std::int32_t* const gate = event.gate + i * rows.stride[0] + j * rows.stride[1] + k * rows.stride[2];
-                    if (v.a_streams()) {
-                        for (std::int64_t n = 0; n < columns; n += 64) {
-                            std::uint64_t word = 0;
-                            for (std::int64_t b = 0; b < std::min<std::int64_t>(64, columns - n); ++b)
-                                word |= std::uint64_t{gate[n + b] > 0} << b;
-                            needed_bits_[at(m * partner_words_ + n / 64)] = word;
-                        }
-                    } else {
-                        for (std::int64_t n = 0; n < columns; ++n)
-                            needed_bits_[at(n * partner_words_ + m / 64)] |= std::uint64_t{gate[n] > 0} << (m % 64);
-                    }
-                }
-    }
-
-    // Held digits that are no padding, a bit a partner, for each depth.
-    void list_held(const datapath_view& v) {
-        held_rows_.set(v.held().view.rows);
-        held_image_.mark_present(v.held(), held_rows_.unit, isa_);
-        held_bits_.resize(at(partner_words_ * v.depth() + 2));
-        held_bits_.fill_zero();
-        const std::int64_t base = detail::base_of(v.held());
-        std::uint64_t digits = 0;
-        buffer<std::uint64_t>& row = scratch_;
-        row.resize(at(partner_words_ + 2));
-        for (std::int64_t k = 0; k < v.depth(); ++k) {
-            const std::int64_t offset = base + v.held().view.depth.offset(k);
-            row.fill_zero();
-            held_image_.read(0, offset / held_rows_.unit, offset % held_rows_.unit, held_rows_, row.data());
-            for (std::int64_t w = 0; w < partner_words_; ++w) {
-                held_bits_[at(k * partner_words_ + w)] = row[at(w)];
-                digits += static_cast<std::uint64_t>(std::popcount(row[at(w)]));
-            }
-        }
-        held_digits_ = digits;
-    }
-
     // Everything that one row adds; its cycles on each core of its cluster go to cycles_[core][index]. A negative
     // cluster asks for the row's load alone.
     void row(const datapath_view& v, const ran_mapping& map, int cluster, std::int64_t m, std::int64_t index) {
         if (v.masked())
             for (int g = 0; g < map.outputs; ++g) {
                 const block b = block_of(v.partners(), map.outputs, g);
-                const std::uint64_t* const bits = needed_bits_.data() + m * partner_words_;
+                const std::uint64_t* const bits = bits_of_partners_.needed(m);
                 needed_[at(g)] = detail::common_bits(isa_, bits, bits, b.first, b.last);
             }
         std::uint64_t all = 0;
@@ -386,12 +304,12 @@ class datapath_counter {
     void uneven_row(const datapath_view& v, const ran_mapping& map, int cluster, std::int64_t m, std::int64_t index) {
         const int planes = v.streamed_planes();
         const std::uint64_t* const present = plane_bits(planes);
-        const std::uint64_t* const needed = needed_bits_.data() + m * partner_words_;
+        const std::uint64_t* const needed = bits_of_partners_.needed(m);
         met_.resize(at(v.depth() * map.outputs));
         for (std::int64_t k = 0; k < v.depth(); ++k)
             for (int g = 0; g < map.outputs; ++g) {
                 const block b = block_of(v.partners(), map.outputs, g);
-                met_[at(k * map.outputs + g)] = detail::common_bits(isa_, needed, held_bits_.data() + k * partner_words_, b.first, b.last);
+                met_[at(k * map.outputs + g)] = detail::common_bits(isa_, needed, bits_of_partners_.held(k), b.first, b.last);
             }
         const auto set = [](const std::uint64_t* bits, std::int64_t k) { return (bits[k >> 6] >> (k & 63) & 1) != 0; };
         for (int p = 0; p < planes; ++p)
@@ -496,7 +414,7 @@ class datapath_counter {
         for (int i = 0; i < v.streamed_planes(); ++i)
             for (int j = 0; j < v.held_planes(); ++j)
                 (v.a_streams() ? counts_.issued[at(i)][at(j)] : counts_.issued[at(j)][at(i)]) = plane_products_[at(i)];
-        const std::uint64_t held = held_edges_ ? held_digits_ : static_cast<std::uint64_t>(v.depth() * v.partners());
+        const std::uint64_t held = held_edges_ ? bits_of_partners_.held_digits() : static_cast<std::uint64_t>(v.depth() * v.partners());
         counts_.held_bits = held * static_cast<std::uint64_t>(v.held_planes() * map.clusters * digit_bits(how_));
         counts_.capacity = counts_.cycles * static_cast<std::uint64_t>(how_.all_multipliers());
     }
@@ -505,22 +423,23 @@ class datapath_counter {
     path isa_;
     datapath_counts counts_;
     row_history history_;
-    detail::bit_image image_, presence_, held_image_;
-    detail::axis_runs depth_, rows_, held_rows_;
-    std::int64_t words_ = 0, base_ = 0, partner_words_ = 0;
+    detail::bit_image image_, presence_;
+    detail::partner_bits bits_of_partners_;
+    detail::border_shapes borders_;
+    detail::axis_runs depth_;
+    std::int64_t words_ = 0, base_ = 0;
     bool edges_ = false, held_edges_ = false;
-    std::uint64_t fold_ = 0, held_digits_ = 0;
+    std::uint64_t fold_ = 0;
     std::array<std::uint64_t, slice::max_slices> plane_products_{};
     std::array<std::uint64_t, max_cores> needed_{}, tile_outputs_{};
     std::array<block, max_cores> inputs_{};
     std::array<row_part, slice::max_slices * max_cores> parts_;  // of a row: [plane][input block]
     std::vector<int> cores_;  // of a cluster
     std::vector<bank_schedule> banks_;
-    buffer<std::uint64_t> full_, bits_, needed_bits_, held_bits_, scratch_, met_, cycles_;
+    buffer<std::uint64_t> full_, bits_, met_, cycles_;
     std::vector<std::uint64_t> loads_;
     std::vector<std::uint16_t> lane_of_;
     std::vector<std::uint64_t> order_;
-    std::vector<border_shape> borders_;
     bool columns_ = false;  // rows are read from digit_columns_
     detail::column_counts digit_columns_;
     const std::uint32_t *present_digits_ = nullptr, *present_windows_ = nullptr;  // of each row; null: everything is there

@@ -90,35 +90,59 @@ class emulator {
         m.held_present.clear();
         if (v.bordered(v.held())) m.held_present.assign(at(m.depth * m.partners), 1);
 
-        for_each_cell(v, v.streamed(), [&](std::int64_t row, std::int64_t k, const cell& c) {
-            for (int p = 0; p < m.streamed_planes; ++p) {
-                const std::size_t to = at((row * m.streamed_planes + p) * m.depth + k);
-                m.streamed[to] = c.digits[at(p)];
-                m.issued[to] = c.present && (!how_.input_skip || c.digits[at(p)] != 0);
+        cut(v, v.streamed());
+        const std::size_t planes = at(m.streamed_planes);
+        for_each_run(v, v.streamed(), [&](std::int64_t row, std::int64_t k, std::size_t element, std::size_t count) {
+            for (std::size_t p = 0; p < planes; ++p) {
+                const std::size_t to = (at(row) * planes + p) * at(m.depth) + at(k);
+                std::copy_n(&cells_[p].digits[element], count, &m.streamed[to]);
+                std::copy_n(&cells_[p].issued[element], count, &m.issued[to]);
             }
-            if (!c.present) m.present[at(row * m.depth + k)] = 0;
+            std::copy_n(&there_[element], count, &m.present[at(row * m.depth + k)]);
         });
-        for_each_cell(v, v.held(), [&](std::int64_t partner, std::int64_t k, const cell& c) {
-            for (int p = 0; p < m.held_planes; ++p)
-                m.held[at((k * m.held_planes + p) * m.partners + partner)] = c.digits[at(p)];
-            if (!c.present) m.held_present[at(k * m.partners + partner)] = 0;
+        cut(v, v.held());
+        for_each_run(v, v.held(), [&](std::int64_t partner, std::int64_t k, std::size_t element, std::size_t count) {
+            for (std::size_t i = 0; i < count; ++i, ++k, ++element) {
+                for (int p = 0; p < m.held_planes; ++p)
+                    m.held[at((k * m.held_planes + p) * m.partners + partner)] = cells_[at(p)].digits[element];
+                if (there_[element] == 0) m.held_present[at(k * m.partners + partner)] = 0;
+            }
         });
     }
-    struct cell {
-        std::array<std::int16_t, slice::max_slices> digits;
-        bool present;  // no padding
+    // One plane of an operand as stored.
+    struct plane_cells {
+        std::vector<std::int16_t> digits;
+        std::vector<std::uint8_t> issued;  // there, and not zero when zeros are skipped
     };
-    // Cuts every stored mantissa once, then calls action(row, k, cell) for all of a view.
-    template <class Action>
-    static void for_each_cell(const datapath_view& v, const gemm::event_operand& o, Action&& action) {
-        std::vector<cell> cells;
-        for (std::int64_t e = 0; e < o.stored.samples * o.stored.image(); ++e)
-            cells.push_back({v.digits(detail::mantissa_at(o, e), o.view.width), detail::inside(o.stored, e)});
-        std::vector<std::int64_t> depth;
-        for (std::int64_t k = 0; k < v.depth(); ++k) depth.push_back(o.view.depth.offset(k));
+    // Cuts every stored mantissa once.
+    void cut(const datapath_view& v, const gemm::event_operand& o) {
+        const std::size_t elements = at(o.stored.samples * o.stored.image());
+        there_.resize(elements);
+        for (plane_cells& p : cells_) {
+            p.digits.resize(elements);
+            p.issued.resize(elements);
+        }
+        for (std::size_t e = 0; e < elements; ++e) {
+            const auto offset = static_cast<std::int64_t>(e);
+            const auto digits = v.digits(detail::mantissa_at(o, offset), o.view.width);
+            const bool there = detail::inside(o.stored, offset);
+            there_[e] = there;
+            for (std::size_t p = 0; p < digits.size(); ++p) {
+                cells_[p].digits[e] = digits[p];
+                cells_[p].issued[e] = there && (!how_.input_skip || digits[p] != 0);
+            }
+        }
+    }
+    // Calls action(row, first k, first stored element, count) for depths of a view that lie side by side.
+    static void for_each_run(const datapath_view& v, const gemm::event_operand& o, auto&& action) {
+        const gemm::axis& depth = o.view.depth;
+        const std::int64_t side_by_side = depth.stride[2] == 1 ? depth.extent[2] : 1;
+        std::vector<std::int64_t> runs;
+        for (std::int64_t k = 0; k < v.depth(); k += side_by_side) runs.push_back(depth.offset(k));
         for (std::int64_t row = 0; row < o.view.rows.size(); ++row) {
             const std::int64_t first = detail::base_of(o) + o.view.rows.offset(row);
-            for (std::int64_t k = 0; k < v.depth(); ++k) action(row, k, cells[at(first + depth[at(k)])]);
+            for (std::size_t i = 0; i < runs.size(); ++i)
+                action(row, static_cast<std::int64_t>(i) * side_by_side, at(first + runs[i]), at(side_by_side));
         }
     }
 
@@ -142,6 +166,10 @@ class emulator {
     }
     // What balance goes by: the cycles that the row would take on a core that had every plane, partner and window.
     std::uint64_t lone_core_cycles(std::int64_t row, std::span<const std::int32_t> all) const noexcept {
+        const auto cost = [&](std::uint64_t met) noexcept {
+            return digit_cycles(met * static_cast<std::uint64_t>(memory_.held_planes), how_.multipliers);
+        };
+        const std::uint64_t cost_of_all = cost(all.size());
         std::uint64_t cycles = 0;
         for (int p = 0; p < memory_.streamed_planes; ++p)
             for (std::int64_t k = 0; k < memory_.depth;) {
@@ -151,12 +179,13 @@ class emulator {
                 for (; k < end; ++k) {
                     any = any || memory_.present[at(row * memory_.depth + k)] != 0;
                     if (memory_.issues(row, p)[k] == 0) continue;
-                    std::uint64_t met = all.size();
-                    if (!memory_.held_present.empty()) {
-                        met = 0;
-                        for (const std::int32_t t : all) met += memory_.held_present[at(k * memory_.partners + t)];
+                    if (memory_.held_present.empty()) {
+                        window += cost_of_all;
+                        continue;
                     }
-                    window += digit_cycles(met * static_cast<std::uint64_t>(memory_.held_planes), how_.multipliers);
+                    std::uint64_t met = 0;
+                    for (const std::int32_t t : all) met += memory_.held_present[at(k * memory_.partners + t)];
+                    window += cost(met);
                 }
                 cycles += window == 0 && any && how_.input_skip ? 1 : window;
             }
@@ -188,26 +217,18 @@ class emulator {
         for (std::int64_t row = 0; row < memory_.rows; ++row) {
             if (!walked(row)) continue;
             for (int p = 0; p < memory_.streamed_planes; ++p) {
-                std::uint64_t stored = 0, index = 0;
-                std::int64_t run = 0;  // zeros since the last stored digit
+                const std::uint8_t* const present = memory_.present.data() + row * memory_.depth;
+                const std::int16_t* const digits = memory_.digits(row, p);
+                std::uint64_t there = 0, used = 0;  // digits, and those that are not zero
                 for (std::int64_t k = 0; k < memory_.depth; ++k) {
-                    if (memory_.present[at(row * memory_.depth + k)] == 0) continue;
-                    if (!how_.input_skip) {
-                        ++stored;
-                    } else if (how_.index == index_format::bitmap) {
-                        ++index;
-                        stored += memory_.digits(row, p)[k] != 0;
-                    } else if (memory_.digits(row, p)[k] != 0) {
-                        for (; run >= std::int64_t{1} << how_.run_bits; run -= std::int64_t{1} << how_.run_bits) {
-                            ++stored;  // the longest run and a zero digit
-                            index += static_cast<std::uint64_t>(how_.run_bits);
-                        }
-                        ++stored;
-                        index += static_cast<std::uint64_t>(how_.run_bits);
-                        run = 0;
-                    } else {
-                        ++run;
-                    }
+                    there += present[k];
+                    used += present[k] != 0 && digits[k] != 0;
+                }
+                std::uint64_t stored = how_.input_skip ? used : there, index = 0;
+                if (how_.input_skip && how_.index == index_format::bitmap) index = there;
+                if (how_.input_skip && how_.index == index_format::run_length) {
+                    stored += longest_runs(present, digits);
+                    index = stored * static_cast<std::uint64_t>(how_.run_bits);
                 }
                 counts_.streamed_bits += stored * bits;
                 counts_.index_bits += index;
@@ -216,6 +237,22 @@ class emulator {
         std::uint64_t held = static_cast<std::uint64_t>(memory_.depth * memory_.partners);
         for (const std::uint8_t p : memory_.held_present) held -= p == 0;
         counts_.held_bits = held * static_cast<std::uint64_t>(v.held_planes() * map.clusters) * bits;
+    }
+
+    // Zero digits that a run length stores: each stands for the longest run that it can say, and a zero.
+    std::uint64_t longest_runs(const std::uint8_t* present, const std::int16_t* digits) const noexcept {
+        std::uint64_t stored = 0;
+        std::int64_t run = 0;  // zeros since the last stored digit
+        for (std::int64_t k = 0; k < memory_.depth; ++k) {
+            if (present[k] == 0) continue;
+            if (digits[k] == 0) {
+                ++run;
+                continue;
+            }
+            for (; run >= std::int64_t{1} << how_.run_bits; run -= std::int64_t{1} << how_.run_bits) ++stored;
+            run = 0;
+        }
+        return stored;
     }
 
     // The cores that share streamed rows, and their tiles.
@@ -379,6 +416,8 @@ class emulator {
 
     configuration how_;
     ioss_memory memory_;
+    std::array<plane_cells, slice::max_slices> cells_;  // of the operand that was cut last
+    std::vector<std::uint8_t> there_;                   // its elements that are no padding
     datapath_counts counts_;
     std::vector<std::int32_t> partners_;
     std::vector<std::size_t> partner_at_;  // [row][output block], and the end

@@ -18,6 +18,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <numeric>
 #include <span>
@@ -121,6 +122,7 @@ class ioss_lane {
     lane_action pending() {
         for (;;) {
             if (issued_ < to_issue_) return lane_action::issue;
+            if (row_ == rows_.size()) return lane_action::none;
             if (next_digit()) continue;
             if (scan_) return lane_action::scan;
             if (!next_window() && !next_plane() && !next_row()) return lane_action::none;
@@ -197,7 +199,9 @@ class ioss_lane {
         const std::uint8_t* const issues = memory_.issues(job().row, plane_);
         const std::int16_t* const digits = memory_.digits(job().row, plane_);
         while (depth_ + 1 < window_end_) {
-            depth_ = std::find(issues + depth_ + 1, issues + window_end_, 1) - issues;
+            const auto left = static_cast<std::size_t>(window_end_ - depth_ - 1);
+            const void* const found = std::memchr(issues + depth_ + 1, 1, left);
+            depth_ = found == nullptr ? window_end_ : static_cast<const std::uint8_t*>(found) - issues;
             if (depth_ == window_end_) break;
             met_ = job().partners;
             if (!memory_.held_present.empty()) {

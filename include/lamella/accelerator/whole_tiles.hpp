@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #include "../core/memory.hpp"
@@ -55,12 +56,15 @@ class whole_tiles {
         for (std::int64_t n = 0; n <= v.partners(); ++n)
             cycles_of_partners_.push_back(
                 static_cast<std::uint32_t>(digit_cycles(static_cast<std::uint64_t>(n) * held, how.multipliers)));
-        tile_digits_.resize(at(padded * v.streamed_planes()));
-        tile_windows_.resize(at(padded * v.streamed_planes()));
+        pitch_ = padded + rows_at_once;  // copies of runs end past a tile's rows
+        tile_digits_.resize(at(pitch_ * v.streamed_planes()));
+        tile_windows_.resize(at(pitch_ * v.streamed_planes()));
         tile_partners_.resize(at(padded));
         tile_digit_cycles_.resize(at(padded));
         whole_digits_.assign(at(padded), static_cast<std::uint32_t>(v.depth()));
         whole_windows_.assign(at(padded), static_cast<std::uint32_t>(map.windows));
+        std::fill_n(tile_partners_.data(), padded, static_cast<std::uint32_t>(v.partners()));
+        std::fill_n(tile_digit_cycles_.data(), padded, cycles_of_partners_.back());
         row_cycles_.resize(at(balanced_.at_once * most + rows_at_once));
         banks.assign(at(map.clusters), bank_schedule(how.banks));
 
@@ -69,13 +73,15 @@ class whole_tiles {
         std::size_t place = 0;
         for (std::int64_t tiles = 0; tiles < map.tiles; tiles += balanced_.at_once) {
             const std::int64_t here = std::min(balanced_.at_once, map.tiles - tiles), first = tiles * most;
+            std::uint64_t longest_tile = 0;  // on a single lane
             for (std::int64_t t = 0; t < here; ++t) {
                 sums[at(t)] = {};
                 walk_tile(isa, tile_of(v, how, seen, first + t * most, padded, place), row_cycles_.data() + t * most,
                           sums[at(t)]);
+                longest_tile = std::max(longest_tile, sums[at(t)].busy + sums[at(t)].scanned);
             }
             const auto longest = balanced_.run(isa, row_cycles_.data(), std::min(v.rows() - first, here * most), most,
-                                               how.lanes, how.balance == lane_balance::greedy);
+                                               how.lanes, how.balance == lane_balance::greedy, longest_tile);
             for (std::int64_t t = 0; t < here; ++t) {
                 const int cluster = static_cast<int>((tiles + t) % map.clusters);
                 const walked_rows& tile = sums[at(t)];
@@ -97,6 +103,10 @@ class whole_tiles {
   private:
     static std::size_t at(std::int64_t i) noexcept { return static_cast<std::size_t>(i); }
 
+    // Runs are mostly short. Up to 32 bytes past the last row are read and written.
+    static void copy_rows(const std::uint16_t* from, std::int64_t count, std::uint16_t* to) noexcept {
+        for (std::int64_t i = 0; i < count; i += 16) std::memcpy(to + i, from + i, 32);
+    }
     // The rows of the tile that begins at row `first`, `place` being where the one before ended in seen.places.
     tile_rows tile_of(const datapath_view& v, const configuration& how, const seen_rows& seen, std::int64_t first,
                       std::int64_t padded, std::size_t& place) {
@@ -108,21 +118,20 @@ class whole_tiles {
             const std::int64_t from = r.from + first + done - r.to,
                                count = std::min(rows - done, r.to + r.count - first - done);
             for (int p = 0; p < v.streamed_planes(); ++p) {
-                std::copy_n(seen.columns.digits(p) + from, count, tile_digits_.data() + p * padded + done);
-                std::copy_n(seen.columns.windows(p) + from, count, tile_windows_.data() + p * padded + done);
+                copy_rows(seen.columns.digits(p) + from, count, tile_digits_.data() + p * pitch_ + done);
+                copy_rows(seen.columns.windows(p) + from, count, tile_windows_.data() + p * pitch_ + done);
             }
             done += count;
         }
-        for (std::int64_t m = 0; m < padded; ++m) {
-            const std::uint32_t partners = m >= rows    ? 0
-                                           : v.masked() ? met_rows_[at(first + m)]
-                                                        : static_cast<std::uint32_t>(v.partners());
-            tile_partners_[at(m)] = partners;
-            tile_digit_cycles_[at(m)] = cycles_of_partners_[partners];
-        }
+        if (v.masked())
+            for (std::int64_t m = 0; m < rows; ++m) {
+                tile_partners_[at(m)] = met_rows_[at(first + m)];
+                tile_digit_cycles_[at(m)] = cycles_of_partners_[met_rows_[at(first + m)]];
+            }
+        for (std::int64_t m = rows; m < padded; ++m) tile_partners_[at(m)] = tile_digit_cycles_[at(m)] = 0;
         return {tile_digits_.data(),
                 tile_windows_.data(),
-                padded,
+                pitch_,
                 v.streamed_planes(),
                 rows,
                 seen.digits == nullptr ? whole_digits_.data() : seen.digits + first,
@@ -148,6 +157,7 @@ class whole_tiles {
     }
 
     balanced_tiles balanced_;
+    std::int64_t pitch_ = 0;  // from a plane of a tile to the next
     buffer<std::uint32_t> met_rows_;  // of each row: live outputs
     buffer<std::uint8_t> alive_;
     buffer<std::uint16_t> tile_digits_, tile_windows_;  // [plane][row of a tile]

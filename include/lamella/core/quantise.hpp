@@ -34,6 +34,7 @@ namespace lamella {
 // became zero.
 struct clip_counts {
     std::uint64_t nonzeros = 0, overflows = 0, underflows = 0;
+    constexpr std::uint64_t left() const noexcept { return nonzeros - underflows; }  // mantissas that are not zero
     constexpr void add(const clip_counts& other) noexcept {
         nonzeros += other.nonzeros;
         overflows += other.overflows;

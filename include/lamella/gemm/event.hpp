@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "../core/histogram.hpp"
@@ -40,6 +41,7 @@ struct event_operand {
     const histogram* seen = nullptr;  // of the wide tensor before quantisation; null when not counted
     clip_counts clips;                // of its quantisation
     operand_source source{};          // FF: both operands; WG: the error
+    std::optional<std::uint64_t> nonzeros{};  // mantissas that are not zero, when quantisation has counted them
 };
 
 // Valid only during the call. The work is M x N x K; `macs` are the logical multiply-accumulates without padding.

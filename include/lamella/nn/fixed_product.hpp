@@ -482,10 +482,10 @@ class fixed::product {
         event.macs = samples * geometry_.macs() / geometry_.groups;
         if (!forward && !probe) event.active = &active_.index();
         event.a = {p.a, forward ? images(a, samples, geometry_.in, input_border()) : images(a, samples, geometry_.out, ep_),
-                   forward ? role::activation : role::error, seen_a, a.clips, {}};
+                   forward ? role::activation : role::error, seen_a, a.clips, {}, a.clips.left()};
         event.b = {p.b, gradient ? images(b, samples, geometry_.in, input_border())
                                  : gemm::stored_images{b.data, 1, 1, 1, geometry_.weights()},
-                   gradient ? role::activation : role::weight, gradient ? nullptr : &weight_seen_, b.clips, {}};
+                   gradient ? role::activation : role::weight, gradient ? nullptr : &weight_seen_, b.clips, {}, b.clips.left()};
         if (from != nullptr) event.a.source = {from->data.data(), nullptr, from->size(), from->exponent};
         if (forward && !probe) event.b.source = weight_source_;
         return event;

@@ -105,10 +105,11 @@ void with_row_sum(std::int64_t columns, Action&& action) {
 template <class Used, class Mantissa>
 std::uint64_t used_digits(Used used, const Mantissa* mantissa, std::int64_t count, path isa) {
     const std::int64_t whole = count / detail::chunk * detail::chunk;
+    std::uint64_t sum = 0;
+    if (whole != 0) detail::sum_used(isa, used, mantissa, whole, sum);
+    if (whole == count) return sum;
     std::array<Mantissa, detail::chunk> rest{};  // zeros count nothing
     std::copy(mantissa + whole, mantissa + count, rest.begin());
-    std::uint64_t sum = 0;
-    detail::sum_used(isa, used, mantissa, whole, sum);
     detail::sum_used(isa, used, rest.data(), detail::chunk, sum);
     return sum;
 }
