@@ -95,6 +95,25 @@ hash --resume "$work/at9" --trace "$work/part" >/dev/null
 cmp -s "$work/trace" "$work/part" && ok || bad "trace of a resumed run: not that of the whole run"
 hash --resume "$work/at9" --trace "$work/fresh" >/dev/null
 head -n 1 "$work/fresh" | grep -q '^step,layer,stage' && ok || bad "new trace of a resumed run without its header"
+# Ctrl-C: the step is ended, a checkpoint is left and named, and the run goes on from it to the same bits.
+interrupted() {
+    "$program" --data generated --images 3200 --batch 32 --epochs 2 --json --log "$work/steps" "$@" >"$work/out" 2>"$work/err" &
+    running=$!
+    # The shell starts what runs in the background with SIGINT ignored; SIGTERM takes the same way.
+    while ! [ -s "$work/steps" ] && kill -0 $running 2>/dev/null; do sleep 0.05; done
+    kill -TERM $running
+    wait $running
+}
+long=$("$program" --data generated --images 3200 --batch 32 --epochs 2 --json 2>/dev/null | tail -n 1)
+rm -f "$work/steps"
+if interrupted --checkpoint "$work/stopped"; then bad "interrupted run: status 0"
+elif [ $? -ne 143 ]; then bad "interrupted run: not status 143"
+elif [ -s "$work/out" ]; then bad "interrupted run printed a result"
+elif ! grep -q -- "--resume $work/stopped" "$work/err"; then bad "interrupted run: does not say how to go on"
+else ok; fi
+equal "resumed after an interruption" "$(echo "$long" | sed -n 's/.*"weights_sha256":"\([0-9a-f]*\)".*/\1/p')" \
+    "$("$program" --data generated --images 3200 --batch 32 --epochs 2 --json --resume "$work/stopped" 2>"$work/err" | tail -n 1 |
+        sed -n 's/.*"weights_sha256":"\([0-9a-f]*\)".*/\1/p')"
 refuses "resume with another seed" "seed" $small --seed 2 --resume "$work/at3"
 refuses "resume with another batch" "batch" $small --batch 16 --resume "$work/at3"
 refuses "resume with another model" "model" $small --model mlp --resume "$work/at3"

@@ -8,6 +8,7 @@ int main(int argc, char** argv) {
     CLI::App app{"Trains LeNet-5 (conv 6@5x5, pool, conv 16@5x5, pool, 120, 84, 10) or an MLP (784-256-128-10, or\n"
                  "784-100-50-10) on MNIST in integer arithmetic, or the float32 twin of the same network."};
     example::options o;
+    o.interrupted = "mnist-interrupted.safetensors";
     example::declare(app, o, {"lenet5", "mlp", "mlp-100-50"});
     return example::main_of(app, argc, argv, "mnist", [&] {
         const example::sets sets = example::load_mnist(o);

@@ -10,6 +10,7 @@
 #include <lamella/io/checkpoint.hpp>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <stdexcept>
 #include <string>
 
 #include "reporting.hpp"
@@ -113,6 +114,15 @@ struct width_changes {
     std::vector<lamella::precision::layer_widths> last;
 };
 
+// Ctrl-C came: what was done and saved until then.
+struct interrupted : std::runtime_error {
+    interrupted(int signal, std::uint64_t steps, const std::string& checkpoint)
+        : std::runtime_error("interrupted after " + std::to_string(steps) + " steps" +
+                             (checkpoint.empty() ? "" : "; to go on: --resume " + checkpoint)),
+          status(128 + signal) {}
+    int status;
+};
+
 // Trains, as the options say, and returns what a run has to tell.
 template <class Network>
 json train(Network& net, const options& o, const sets& data) {
@@ -194,21 +204,26 @@ json train(Network& net, const options& o, const sets& data) {
         void on_epoch(const train::epoch_info& i) { if (log) log->on_epoch(i); if (report) report->on_epoch(i); }
         void on_finish(const train::run_info& i) { if (log) log->on_finish(i); }
     } logging{log, report};
+    train::interrupt interrupt;
+    std::string saved;
     train::checkpointing checkpoints(o.save_every, [&](std::uint64_t step) {
-        if (o.checkpoint.empty()) return;
+        const std::string& to = o.checkpoint.empty() && interrupt.requested() ? o.interrupted : o.checkpoint;
+        if (to.empty()) return;
         next_step = step;
         if (trace) trace->flush();  // what is on disk reaches at least as far as the checkpoint
         if (trace_file) trace_file->flush();
         if (log) log->flush();
         io::metadata about = must_equal;
         if (decides != nullptr) about.emplace("widths", precision::widths_text(*decides, net.products()));
-        io::write_checkpoint(o.checkpoint, state, about);
+        io::write_checkpoint(to, state, about);
+        saved = to;
     });
 
     train::fit_result fitted;
-    if (o.eval.empty()) fitted = train::fit(net, optimizer, data.train, settings, progress, logging, changes, checkpoints);
+    if (o.eval.empty()) fitted = train::fit(net, optimizer, data.train, settings, progress, logging, changes, interrupt, checkpoints);
     if (trace) trace->flush();
     if (trace_file) trace_file->flush();
+    if (interrupt.requested()) throw interrupted(interrupt.signal(), fitted.next_step, saved);
 
     const train::evaluation test = train::evaluate(net, data.test);
     std::optional<train::evaluation> valid;
@@ -282,11 +297,15 @@ inline void print(const json& result, const options& o) {
 }
 
 // What a program's main does once its options are declared: parses them, then body(); errors go to standard error.
+// Returns the exit status.
 template <class Body>
 int main_of(CLI::App& app, int argc, char** argv, const char* name, Body&& body) {
     CLI11_PARSE(app, argc, argv);
     try {
         body();
+    } catch (const interrupted& end) {
+        std::fprintf(stderr, "%s%s: %s\n", isatty(STDERR_FILENO) != 0 ? "\n" : "", name, end.what());
+        return end.status;
     } catch (const std::exception& failure) {
         std::fprintf(stderr, "%s: %s\n", name, failure.what());
         return 1;

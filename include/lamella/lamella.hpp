@@ -20,3 +20,4 @@
 #include "precision/trace.hpp"
 #include "train/callbacks.hpp"
 #include "train/fit.hpp"
+#include "train/interrupt.hpp"
