@@ -1,8 +1,8 @@
 // The default execution: neighbouring slices multiplied together, as bytes or 16-bit words, where that is exact. Same
 // bits as reference.hpp, whatever the path and the number of threads: every sum is exact, so order does not matter.
 //
-// plan.hpp decides, pack.hpp packs, kernel_*.hpp multiply tiles, drain.hpp stores them, skip.hpp finds zeros that need
-// no multiplication. This file walks over row blocks, panels of columns, tiles and blocks of depth.
+// plan.hpp decides, pack.hpp packs, kernel_*.hpp multiply tiles, drain.hpp stores them, fused_zeros.hpp finds
+// zeros that need no multiplication. This file walks over row blocks, panels of columns, tiles and blocks of depth.
 #pragma once
 
 #include <algorithm>
@@ -12,12 +12,11 @@
 #include "check.hpp"
 #include "correction.hpp"
 #include "drain.hpp"
+#include "fused_zeros.hpp"
 #include "operation.hpp"
 #include "pack.hpp"
 #include "plan.hpp"
 #include "reference.hpp"
-#include "skip.hpp"
-#include "skip_avx512.hpp"
 #include "skip_depth.hpp"
 #include "spans.hpp"
 #include "threads.hpp"
@@ -26,19 +25,15 @@
 namespace lamella::gemm {
 namespace detail {
 
-class fused_call {
+class fused_call : private fused_zeros {
   public:
     fused_call(const problem& p, const output& out, const settings& how, fused_memory& memory)
-        : plan_(p, how.isa),
+        : fused_zeros(p, how, memory),
           out_(out),
-          isa_(how.isa),
-          memory_(memory),
           threads_(threads_worth(how.threads, p.m() * p.n() * p.k())),
           narrow_(drains_narrow(out, accumulator_bound(p.a.width, p.b.width, p.k(), out.largest_bias))),
           out_rows_(merged(out.rows)),
-          streams_(how.isa == path::avx512 && streams_result(out, out_rows_, p.n())),
-          skips_asked_(how.skip_zeros && how.isa == path::avx512),
-          skips_(skips_asked_ && !plan_.words) {
+          streams_(how.isa == path::avx512 && streams_result(out, out_rows_, p.n())) {
         walk_depth(plan_, memory_, skips_asked_);
         panels_ = whole(plan_.vectors, plan_.panel);
         chunks_ = whole(memory_.walk.block_count, plan_.chunk_blocks);
@@ -52,18 +47,8 @@ class fused_call {
     void run() { plan_.deep ? multiply_by_depth() : multiply_by_rows(); }
 
   private:
-    // A range of left rows, and the chunk of depth for which `left` was packed.
-    struct part {
-        std::int64_t row_begin, row_end;
-        std::int64_t chunk;
-        const std::byte* left;
-        std::int64_t rows() const noexcept { return row_end - row_begin; }
-    };
-
-    static constexpr std::int64_t row_unit = 48;     // tiles and packed vectors both begin where a row block does
     static constexpr std::int64_t cached = 1 << 15;  // bytes of output that are counted while they are in the cache
 
-    static std::size_t size(std::int64_t x) noexcept { return static_cast<std::size_t>(x); }
     std::int64_t pitch() const noexcept { return plan_.vectors * tile_lanes; }
 
     // ---- memory and tables ------------------------------------------------------------------------------------------
@@ -134,15 +119,6 @@ class fused_call {
     }
 
     // ---- packing ----------------------------------------------------------------------------------------------------
-
-    std::int64_t chunk_begin(std::int64_t chunk) const noexcept { return chunk * plan_.chunk_blocks; }
-    std::int64_t chunk_end(std::int64_t chunk) const noexcept {
-        return std::min(memory_.walk.block_count, (chunk + 1) * plan_.chunk_blocks);
-    }
-    std::int64_t chunk_groups(std::int64_t chunk) const noexcept {
-        return memory_.walk.blocks[size(chunk_end(chunk))].groups -
-               memory_.walk.blocks[size(chunk_begin(chunk))].groups;
-    }
 
     pack_job job_for(const fused_side& side, int index, std::int64_t chunk) const {
         pack_job job;
@@ -396,21 +372,6 @@ class fused_call {
             }
     }
 
-    // Byte offsets of the part's rows. Tiles may reach past the last row: they read rows that exist, in vain.
-    void fill_rows(const part& x, thread_memory& mine) const {
-        std::int64_t* rows = mine.left_rows.data();
-        if (plan_.direct) {
-            fill_offsets(plan_.left.view.rows, x.row_begin, x.rows(), plan_.words ? 2 : 1, rows);
-        } else {
-            const std::int64_t vector = chunk_groups(x.chunk) * vector_bytes;
-            for (std::int64_t i = 0; i < x.rows(); ++i) {
-                const std::int64_t row = x.row_begin + i;
-                rows[i] = row / tile_lanes * vector + row % tile_lanes * 4;
-            }
-        }
-        std::fill_n(rows + x.rows(), most_rows, rows[plan_.quads() ? (x.rows() - 1) / 4 * 4 : 0]);
-    }
-
     // corrections[row] = 128 x the sum of the left row over the part's chunk, one block.
     void sum_left(const part& x, thread_memory& mine) const {
         const depth_block& from = memory_.walk.blocks[size(chunk_begin(x.chunk))];
@@ -420,126 +381,6 @@ class fused_call {
                             to.spans - from.spans, mine.corrections.data());
         for (std::int64_t i = 0; i < x.rows(); i += tile_lanes)
             sum_packed(isa_, x.left + mine.left_rows[size(i)], to.groups - from.groups, mine.corrections.data() + i);
-    }
-
-    // ---- zeros ------------------------------------------------------------------------------------------------------
-
-    // Tenths of cycles to find the zeros of a row.
-    std::int64_t mask_cost(const part& x, std::int64_t groups) const noexcept {
-        if (!plan_.direct) return whole(5 * groups, 4);
-        const std::int64_t segments = memory_.walk.blocks[size(chunk_end(x.chunk))].segments -
-                                      memory_.walk.blocks[size(chunk_begin(x.chunk))].segments;
-        return skip_cost::mask * (segments + groups * plan_.fold / tile_lanes);
-    }
-
-    // Whether lists are likely to pay: from some tiles of the part, whose zeros cost less than 1% of the product to
-    // find.
-    bool worth_lists(const part& x, thread_memory& mine) const {
-#if LAMELLA_X86
-        if (!skips_ || memory_.skipping == skip_choice::kept_depth) return false;
-        if (memory_.skipping != skip_choice::by_cost) return true;
-        constexpr std::int64_t most_tiles = 12, packed_sample = 256;
-        const std::int64_t all_groups = chunk_groups(x.chunk);
-        const std::int64_t groups = plan_.direct ? all_groups : std::min(all_groups, packed_sample);
-        const tile_kernel kernel = kernel_of(isa_, kind_, plan_.fold, plan_.panel, plan_.quads(), plan_.rows);
-        const std::int64_t rows = std::min<std::int64_t>(kernel.rows, plan_.rows);
-        const std::int64_t tile_cost =
-            (plan_.direct ? rows : whole(rows, tile_lanes) * tile_lanes) * mask_cost(x, groups);
-        const std::int64_t affordable =
-            plan_.rows * all_groups * skip_cost::dense * plan_.vectors / 128 / (tile_cost + 1);
-        const std::int64_t units = whole(plan_.rows, row_unit), tiles = std::min({most_tiles, units, affordable});
-        if (tiles == 0) return false;
-        skip_estimate sampled;
-        for (std::int64_t i = 0; i < tiles; ++i) {
-            part sample = x;
-            sample.row_begin = (2 * i + 1) * units / (2 * tiles) * row_unit;
-            sample.row_end = std::min(plan_.rows, sample.row_begin + rows);
-            fill_rows(sample, mine);
-            mask_rows(sample, mine, groups);
-            sampled.add(
-                kernel.rows, sample.rows(), groups,
-                count_tile_avx512(mine.skip.nonzero.data(), whole(groups, 64), static_cast<int>(sample.rows())));
-        }
-        skip_kind kind;
-        const std::int64_t cost = sampled.best(plan_.vectors, plan_.panel, kernel, kind) +
-                                  sampled.rows * (mask_cost(x, groups) + skip_cost::word * whole(groups, 64));
-        return 10 * cost < 9 * sampled.groups * skip_cost::dense * plan_.vectors;
-#else
-        static_cast<void>(x);
-        static_cast<void>(mine);
-        return false;
-#endif
-    }
-
-    // The zero masks of the part's rows, over the first groups of its chunk or over all of them.
-    void mask_rows(const part& x, thread_memory& mine) const { mask_rows(x, mine, chunk_groups(x.chunk)); }
-    void mask_rows(const part& x, thread_memory& mine, std::int64_t groups) const {
-#if LAMELLA_X86
-        const std::int64_t words = whole(groups, 64);
-        std::uint64_t* const nonzero = mine.skip.nonzero.data();
-        if (plan_.direct) {
-            const depth_block& from = memory_.walk.blocks[size(chunk_begin(x.chunk))];
-            const depth_block& to = memory_.walk.blocks[size(chunk_end(x.chunk))];
-            const auto mask = plan_.fold == 1 ? mask_row_avx512<4> : mask_row_avx512<8>;
-            for (std::int64_t i = 0; i < x.rows(); ++i)
-                mask(x.left + mine.left_rows[size(i)], memory_.walk.segments.data() + from.segments,
-                     to.segments - from.segments, nonzero + i * words);
-            return;
-        }
-        for (std::int64_t i = 0; i < x.rows(); i += tile_lanes)
-            mask_packed_avx512(x.left + mine.left_rows[size(i)], groups, words, nonzero + i * words);
-#else
-        static_cast<void>(x);
-        static_cast<void>(mine);
-        static_cast<void>(groups);
-#endif
-    }
-
-    // Every tile of the part, for panels of so many vectors: its list, if one pays.
-    void list_tiles(const part& x, int vectors, thread_memory& mine) const {
-#if LAMELLA_X86
-        skip_memory& skip = mine.skip;
-        const std::int64_t groups = chunk_groups(x.chunk), words = whole(groups, 64);
-        const std::int64_t alike = std::max<std::int64_t>(1, plan_.vectors / vectors);  // panels that share the lists
-        fill_group_offsets(memory_.walk, plan_.direct, chunk_begin(x.chunk), chunk_end(x.chunk),
-                           plan_.elements_a_group(), skip.left.data());
-        std::int64_t entries = 0, counts = 0;
-        skip_tile* tile = skip.tiles.data();
-        tile_kernel kernel;
-        for (std::int64_t row = x.row_begin; row < x.row_end; row += kernel.rows, ++tile) {
-            kernel = kernel_of(isa_, kind_, plan_.fold, vectors, plan_.quads(), x.row_end - row);
-            tile->rows = static_cast<int>(std::min<std::int64_t>(kernel.rows, x.row_end - row));
-            tile->first = entries;
-            const std::int64_t local = row - x.row_begin;
-            const std::uint64_t* nonzero = skip.nonzero.data() + local * words;
-            const tile_counts found = count_tile_avx512(nonzero, words, tile->rows);
-            skip_estimate cost;
-            cost.add(kernel.rows, tile->rows, groups, found);
-            tile->kind = cost.choose(memory_.skipping, alike * vectors, vectors, kernel);
-            tile->first_count = counts;
-            if (tile->kind == skip_kind::tile_list) {
-                const std::int64_t made = list_tile_avx512(nonzero, words, tile->rows, skip.groups.data() + entries);
-                skip.counts[size(counts++)] = static_cast<std::int32_t>(made);
-                entries += made;
-            }
-            if (tile->kind != skip_kind::row_list) continue;
-            const std::int64_t piece = list_piece_words(found, tile->rows * groups, words, vectors);
-            tile->pieces = static_cast<int>(whole(words, piece));
-            for (std::int64_t first = 0; first < words; first += piece)
-                for (int r = 0; r < tile->rows; ++r) {
-                    const std::int64_t made =
-                        list_row_avx512(nonzero + r * words, first, std::min(words, first + piece),
-                                        x.left + mine.left_rows[size(local + r)], skip.left.data(),
-                                        skip.groups.data() + entries, skip.values.data() + entries);
-                    skip.counts[size(counts++)] = static_cast<std::int32_t>(made);
-                    entries += made;
-                }
-        }
-#else
-        static_cast<void>(x);
-        static_cast<void>(vectors);
-        static_cast<void>(mine);
-#endif
     }
 
     // ---- histogram --------------------------------------------------------------------------------------------------
@@ -554,17 +395,12 @@ class fused_call {
             begin += rows;
         }
     }
-    fused_plan plan_;
+
     const output& out_;
-    const path isa_;
-    fused_memory& memory_;
     const int threads_;
     const bool narrow_;
     const axis out_rows_;
     const bool streams_;
-    const bool skips_asked_,
-        skips_;  // a width change takes no memory, so that of skipping is taken whatever the widths
-    group_kind kind_ = group_kind::words;
     bool corrected_ = false;
     std::int64_t panels_ = 1, panel_parts_ = 1, chunks_ = 1, row_block_ = 1;
     std::int64_t skip_rows_ = 1;  // most rows of a row block whose zeros are skipped
