@@ -60,8 +60,7 @@ int main() {
     const auto report = [&](const char* name, auto net) {
         optim::optimizer optimizer;
         train::fit(net, optimizer, digits, {.epochs = 4, .batch = 16});
-        std::printf("%-8s %s: %.1f %%\n", name, net.description().c_str(),
-                    100 * train::evaluate(net, unseen).accuracy());
+        std::printf("%s%s: %.1f %%\n\n", nn::summary(net).c_str(), name, 100 * train::evaluate(net, unseen).accuracy());
     };
     const nn::image_shape image{28, 28, 1};
     report("integers", nn::make_network<nn::fixed>(model, image, nn::fixed::settings{}, 1,

@@ -15,6 +15,7 @@
 #include "io/hashes.hpp"
 #include "nn/models.hpp"
 #include "nn/network.hpp"
+#include "nn/summary.hpp"
 #include "optim/optimizer.hpp"
 #include "precision/parse.hpp"
 #include "precision/trace.hpp"

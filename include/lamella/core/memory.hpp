@@ -1,6 +1,7 @@
 // Grow-only, 64-byte aligned storage. A training step reuses what the first step took, so it cannot run out half way.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -24,7 +25,12 @@ inline bool all_zero(const T* x, std::int64_t n) noexcept {
     return bytes[0] == 0 && std::memcmp(bytes, bytes + 1, static_cast<std::size_t>(n) * sizeof(T) - 1) == 0;
 }
 
+inline std::atomic<std::int64_t> buffer_bytes{0};
+
 }  // namespace detail
+
+// Bytes that all buffers of the process hold now. They never shrink, so after a step it is the most that training took.
+inline std::int64_t tensor_bytes() noexcept { return detail::buffer_bytes; }
 
 // Elements keep their value only while the capacity suffices. 64 bytes past the last element may be read and written
 // by vector kernels; they hold no data.
@@ -65,13 +71,14 @@ class buffer {
     void resize(std::size_t count) {
         if (count > capacity_) {
             if (count > (std::size_t{1} << 60) / sizeof(T)) throw error("out of memory: size overflows");
-            const std::size_t bytes = (count * sizeof(T) + 2 * alignment - 1) / alignment * alignment;
+            const std::size_t bytes = bytes_of(count);
             void* fresh = ::operator new (bytes, std::align_val_t{alignment}, std::nothrow);
             if (fresh == nullptr) throw error("out of memory: " + std::to_string(bytes) + " bytes wanted");
             std::memset(fresh, 0, bytes);
             release();
             data_ = static_cast<T*>(fresh);
             capacity_ = count;
+            detail::buffer_bytes += static_cast<std::int64_t>(bytes);
         }
         size_ = count;
     }
@@ -93,8 +100,13 @@ class buffer {
     std::span<const T> span() const noexcept { return {data_, size_}; }
 
   private:
+    static constexpr std::size_t bytes_of(std::size_t count) noexcept {
+        return (count * sizeof(T) + 2 * alignment - 1) / alignment * alignment;
+    }
     void release() noexcept {
-        if (data_ != nullptr) ::operator delete (static_cast<void*>(data_), std::align_val_t{alignment});
+        if (data_ == nullptr) return;
+        ::operator delete (static_cast<void*>(data_), std::align_val_t{alignment});
+        detail::buffer_bytes -= static_cast<std::int64_t>(bytes_of(capacity_));
         data_ = nullptr;
     }
     T* data_ = nullptr;

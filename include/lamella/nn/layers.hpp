@@ -18,6 +18,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 #include <utility>
 
 #include "../core/path.hpp"
@@ -29,12 +30,24 @@
 
 namespace lamella::nn {
 
+// What a layer of a sequence is, noted while the network is built; summary.hpp prints it.
+struct layer_record {
+    std::string name;             // the blueprint's words
+    int depth = 0;                // of the sequences around it
+    image_shape out;
+    std::int64_t parameters = 0;  // without those of layers inside that have records of their own
+    std::int64_t macs = 0;        // multiply-accumulates of FF, one sample; EP and WG take as many
+    int product = -1;             // its ordinal among the layers with a GEMM; -1: it has none, or several
+};
+
 // Numbers handed out while a network is built: `structure` counts all layers (it keys random bits), `products` those
 // with a GEMM (it names them to controllers and observers).
 struct layer_ids {
     int structure = 0;
     int products = 0;
     image_shape flattened{0, 0, 0};  // what a flatten made one pixel of, until a linear layer has read it
+    int depth = 0;                   // sequences around the layer that is being built
+    std::vector<layer_record> records;
 };
 
 namespace detail {

@@ -55,10 +55,22 @@ struct sequential_model {
 
         explicit layer(const sequential_model& model)
             : layers_(std::apply([](const auto&... b) { return std::make_tuple(layer_of<std::decay_t<decltype(b)>>(b)...); },
-                                 model.blueprints)) {}
+                                 model.blueprints)),
+              names_(std::apply([](const auto&... b) { return std::vector<std::string>{b.describe()...}; },
+                                model.blueprints)) {}
 
         image_shape build(typename A::engine& e, image_shape shape, layer_ids& ids) {
-            each([&](auto& l) { shape = l.build(e, shape, ids); });
+            auto name = names_.begin();
+            each([&](auto& l) {
+                const std::size_t at = ids.records.size();
+                const int first = ids.products;
+                ids.records.emplace_back();
+                ids.records.back().name = *name++;
+                ids.records.back().depth = ids.depth++;
+                shape = l.build(e, shape, ids);
+                --ids.depth;
+                note(l, ids, at, shape, first);
+            });
             return shape;
         }
         typename A::tensor& forward(typename A::engine& e, typename A::tensor& in) {
@@ -93,6 +105,20 @@ struct sequential_model {
         }
 
       private:
+        // Completes the record `at` of a layer that is built; those of the layers inside it follow.
+        template <class Layer>
+        static void note(Layer& l, layer_ids& ids, std::size_t at, const image_shape& out, int first_product) {
+            layer_record& mine = ids.records[at];
+            mine.out = out;
+            l.parameters([&](auto& p) { mine.parameters += static_cast<std::int64_t>(p.gradient.size()); });
+            for (std::size_t i = at + 1; i < ids.records.size(); ++i) mine.parameters -= ids.records[i].parameters;
+            if (ids.records.size() != at + 1)
+                mine.name = mine.name.starts_with("residual") ? "residual" : "sequential";
+            if constexpr (requires { l.shape().macs(); }) {
+                mine.macs = l.shape().macs();
+                mine.product = first_product;
+            }
+        }
         template <class Layer>
         static bool has_parameters(Layer& l) {
             bool any = false;
@@ -117,6 +143,7 @@ struct sequential_model {
         }
 
         std::tuple<layer_of<Blueprints>...> layers_;
+        std::vector<std::string> names_;
     };
 };
 
@@ -251,6 +278,7 @@ class network {
     const image_shape& output() const noexcept { return output_; }
     int products() const noexcept { return ids_.products; }
     const std::string& description() const noexcept { return description_; }
+    const std::vector<layer_record>& records() const noexcept { return ids_.records; }
 
   private:
     void build() {
