@@ -5,6 +5,7 @@
 #include <vector>
 
 #include <lamella/accelerator/configuration_json.hpp>
+#include <lamella/accelerator/taxonn_json.hpp>
 
 using namespace lamella;
 using namespace lamella::accelerator;
@@ -96,4 +97,29 @@ TEST_CASE("validation names the field") {
     c.order[0] = c.order[1];
     CHECK(message(c).starts_with("order: "));
     each_number(c, [](std::string_view, int value, int lowest, int highest) { CHECK((lowest <= value && value <= highest)); });
+}
+
+TEST_CASE("TaxoNN's array survives JSON, and what is none is refused by name") {
+    taxonn_configuration c = taxonn();
+    CHECK(taxonn_from_json(to_json(c), "x") == c);
+    CHECK(taxonn_from_json("{}", "x") == taxonn());
+    c = {"small", 64, 20, 1, 2, 3, 4};
+    CHECK(taxonn_from_json(to_json(c), "x") == c);
+    const auto message = [](const std::string& text) {
+        try {
+            taxonn_from_json(text, "machine.json");
+        } catch (const file_error& e) {
+            return std::string(e.what());
+        }
+        return std::string();
+    };
+    CHECK(message("[]") == "machine.json: configuration: expected an object, found array");
+    CHECK(message(R"({"lanes": 4})") ==
+          "machine.json: lanes: expected a field of a configuration, found an unknown key");
+    CHECK(message(R"({"fill": 1001})") == "machine.json: fill: expected an integer from 0 to 1000, found 1001");
+    CHECK(message(R"({"name": 4})").starts_with("machine.json: name: expected a string"));
+    CHECK(message(R"({"multipliers": 8, "split": 8})") ==
+          "machine.json: configuration: expected values that fit together, found split: expected fewer than the "
+          "multipliers, 8, found 8");
+    CHECK_THROWS_AS(read_taxonn("/nowhere/machine.json"), file_error);
 }

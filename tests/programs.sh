@@ -1,12 +1,13 @@
 #!/bin/sh
-# tests/programs.sh MNIST CIFAR10 DATAPATH FINETUNE: what the example programs promise at their edges: a clear error on standard
-# error and a status that is not zero for wrong options and files, one JSON object as the last line, and resumed runs with
-# the same bits.
+# tests/programs.sh MNIST CIFAR10 DATAPATH FINETUNE TAXONN: what the example programs promise at their edges: a clear error
+# on standard error and a status that is not zero for wrong options and files, one JSON object as the last line, and
+# resumed runs with the same bits.
 set -eu
 program=$1
 cifar10=$2
 datapath=$3
 finetune=$4
+taxonn=$5
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 passed=0
@@ -170,6 +171,23 @@ refuses "fine-tuning without data" "no-such-folder" "$work/no-such-folder"
 "$program" >"$work/out" 2>"$work/err" || true
 awk '/^imported/ { before = $(NF - 1) } /^trained/ { after = $(NF - 1) } END { exit !(after > before + 20) }' "$work/out" &&
     ok || bad "finetune: lying digits not learned"
+
+program=$taxonn
+small="--data generated --images 300 --valid 100 --epochs 1 --seeds 1 --search-images 40"
+refuses "table of another network" "one row or 5" $small --table 1.7,1.7,1.7+1.7,1.7,1.7
+refuses "table without errors" "I.F of activation, weight and error" $small --table 1.7,1.7
+refuses "nothing left to train on" "300" $small --valid 300
+echo '{"multipliers": 64, "split": 64}' >"$work/machine"
+refuses "array without multipliers for updates" "split.*64" $small --accelerator "$work/machine"
+seeds() { sed -n 's/^\(| 1 | .* |\)$/\1/p' "$work/out" | tail -n 1; }
+"$program" $small >"$work/out" 2>"$work/err" || true
+[ "$(grep -cE '^\| (inference|training)' "$work/out")" -eq 5 ] && ok || bad "taxonn: five uses of the array expected"
+table=$(sed -n 's/^--table //p' "$work/out")
+searched=$(seeds)
+"$program" $small --table "$table" >"$work/out" 2>"$work/err" || true
+equal "taxonn with the table that it found" "$searched" "$(seeds)"
+"$program" $small --model cnn3 --table 3.5,1.7,1.9 >"$work/out" 2>"$work/err" || true
+grep -q '^| mean | ' "$work/out" && ok || bad "taxonn: no misclassification of cnn3"
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -35,6 +35,51 @@ void each_switch(Configuration& c, Visit&& visit) {
     visit("transposable", c.transposable);
 }
 
+// The object of a configuration file.
+inline nlohmann::json flat_object(const std::string& text, const std::string& path) {
+    nlohmann::json object = parse_json(text, path, "configuration", 1);
+    if (!object.is_object()) throw file_error(path, "configuration", "an object", object.type_name());
+    return object;
+}
+
+// The name and all numbers that `object` has; `known` receives their keys.
+template <class Configuration>
+void numbers_from(const nlohmann::json& object, const std::string& path, Configuration& c,
+                  std::set<std::string>& known) {
+    each_number(c, [&](std::string_view key, int& field, int lowest, int highest) {
+        known.insert(std::string(key));
+        const auto value = object.find(std::string(key));
+        if (value == object.end()) return;
+        const std::string range = "an integer from " + std::to_string(lowest) + " to " + std::to_string(highest);
+        if (!value->is_number_integer()) throw file_error(path, key, range, value->dump());
+        const bool large =
+            value->is_number_unsigned() && value->template get<std::uint64_t>() > static_cast<std::uint64_t>(highest);
+        if (large || value->template get<std::int64_t>() < lowest || value->template get<std::int64_t>() > highest)
+            throw file_error(path, key, range, value->dump());
+        field = static_cast<int>(value->template get<std::int64_t>());
+    });
+    known.insert("name");
+    if (const auto value = object.find("name"); value != object.end()) {
+        if (!value->is_string()) throw file_error(path, "name", "a string", value->type_name());
+        c.name = value->template get<std::string>();
+    }
+}
+
+// Returns c. Throws file_error for a key that is not known, and for what concerns more than one value: powers of two,
+// the order, what fits into what.
+template <class Configuration>
+Configuration checked(const nlohmann::json& object, const std::string& path, Configuration c,
+                      const std::set<std::string>& known) {
+    for (const auto& [key, value] : object.items())
+        if (!known.contains(key)) throw file_error(path, key, "a field of a configuration", "an unknown key");
+    try {
+        validated(c);
+    } catch (const argument_error& failure) {
+        throw file_error(path, "configuration", "values that fit together", failure.what());
+    }
+    return c;
+}
+
 template <class Names>
 std::string any_of(const Names& names) {
     std::string text;
@@ -55,26 +100,15 @@ Field choice_from(const std::string& path, std::string_view key, const nlohmann:
 // The configuration in `text`; `path` names it in errors. Throws file_error for text that is no JSON, keys that are
 // unknown or repeated, and values of a wrong type or out of their range.
 inline configuration configuration_from_json(const std::string& text, const std::string& path) {
-    const nlohmann::json object = detail::parse_json(text, path, "configuration", 1);
-    if (!object.is_object()) throw file_error(path, "configuration", "an object", object.type_name());
-
+    const nlohmann::json object = detail::flat_object(text, path);
     configuration c = hnpu();
-    std::set<std::string> known{"name", "order"};
+    std::set<std::string> known{"order"};
     const auto find = [&](std::string_view key) -> const nlohmann::json* {
         known.insert(std::string(key));
         const auto found = object.find(std::string(key));
         return found == object.end() ? nullptr : &*found;
     };
-    each_number(c, [&](std::string_view key, int& field, int lowest, int highest) {
-        const nlohmann::json* const value = find(key);
-        if (value == nullptr) return;
-        const std::string range = "an integer from " + std::to_string(lowest) + " to " + std::to_string(highest);
-        if (!value->is_number_integer()) throw file_error(path, key, range, value->dump());
-        const bool large = value->is_number_unsigned() && value->get<std::uint64_t>() > static_cast<std::uint64_t>(highest);
-        if (large || value->get<std::int64_t>() < lowest || value->get<std::int64_t>() > highest)
-            throw file_error(path, key, range, value->dump());
-        field = static_cast<int>(value->get<std::int64_t>());
-    });
+    detail::numbers_from(object, path, c, known);
     detail::each_choice(c, [&](std::string_view key, auto& field, const auto& names) {
         if (const nlohmann::json* const value = find(key))
             field = detail::choice_from<std::decay_t<decltype(field)>>(path, key, *value, names);
@@ -85,24 +119,13 @@ inline configuration configuration_from_json(const std::string& text, const std:
         if (!value->is_boolean()) throw file_error(path, key, "true or false", value->type_name());
         field = value->get<bool>();
     });
-    if (const nlohmann::json* const value = find("name")) {
-        if (!value->is_string()) throw file_error(path, "name", "a string", value->type_name());
-        c.name = value->get<std::string>();
-    }
     if (const nlohmann::json* const value = find("order")) {
         if (!value->is_array() || value->size() != c.order.size())
             throw file_error(path, "order", "an array of 4 names", value->is_array() ? std::to_string(value->size()) + " of them" : value->type_name());
         for (std::size_t i = 0; i < c.order.size(); ++i)
             c.order[i] = detail::choice_from<dimension>(path, "order", (*value)[i], dimension_names);
     }
-    for (const auto& [key, value] : object.items())
-        if (!known.contains(key)) throw file_error(path, key, "a field of a configuration", "an unknown key");
-    try {
-        validated(c);
-    } catch (const argument_error& failure) {  // what concerns more than one value: powers of two, the order
-        throw file_error(path, "configuration", "values that fit together", failure.what());
-    }
-    return c;
+    return detail::checked(object, path, std::move(c), known);
 }
 
 // Throws file_error, also for a file that cannot be read or has more than a megabyte.

@@ -6,10 +6,12 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <string_view>
 #include <type_traits>
+#include <vector>
 
 #include "../core/config.hpp"
 #include "../core/memory.hpp"
@@ -106,6 +108,9 @@ struct real {
         bool training = false;
         tensor output_error;  // of this step; direct feedback alone
         buffer<T> feedback;   // the matrix of the layer at work, direct feedback alone
+        // [layer][role]: the largest magnitudes of activations, weights and errors in training, for who wants to know
+        // what range fixed point needs. Not owned, a row a layer; null: nobody does.
+        std::vector<std::array<T, 3>>* largest = nullptr;
 
         path isa() const noexcept { return options.kernels.isa; }
         int threads() const noexcept { return options.kernels.threads; }
@@ -122,7 +127,8 @@ struct real {
 template <class T>
 class real<T>::product {
   public:
-    void build(engine&, const geometry& g, int, std::uint16_t key) {
+    void build(engine&, const geometry& g, int layer, std::uint16_t key) {
+        layer_ = static_cast<std::size_t>(layer);
         geometry_ = g;
         key_ = key;
         geometry_.groups = 1;
@@ -140,6 +146,8 @@ class real<T>::product {
     void forward(engine& e, tensor& in, const parameter& given, const parameter& bias, tensor& out) {
         const geometry& g = geometry_;
         const std::int64_t n = g.out.channels, k = g.depth();
+        note(e, role::activation, in.data);
+        note(e, role::weight, given.value);
         if (groups_ > 1) each_weight([&](std::size_t at, std::size_t part) { dense_.value[at] = given.value[part]; });
         const parameter& weight = groups_ > 1 ? dense_ : given;
         out.reshape(in.samples, g.out);
@@ -156,6 +164,7 @@ class real<T>::product {
         const geometry& g = geometry_;
         parameter& weight = groups_ > 1 ? dense_ : given;
         const std::int64_t n = g.out.channels, k = g.depth();
+        note(e, role::error, error.data);
         bias.gradient.fill_zero();
         for (std::int64_t i = 0; !bias.value.empty() && i < error.size(); i += n)
             for (std::int64_t j = 0; j < n; ++j)
@@ -193,6 +202,11 @@ class real<T>::product {
                               e.feedback.span());
         multiply(e, false, true, in_error.samples, inputs, outputs, e.output_error.data.data(), e.feedback.data(),
                  in_error.data.data());
+    }
+    void note(const engine& e, role what, const buffer<T>& values) const {
+        if (e.largest == nullptr || !e.training) return;
+        T& most = e.largest->at(layer_)[static_cast<std::size_t>(what)];
+        for (const T x : values) most = std::max(most, std::abs(x));
     }
     bool pointwise() const noexcept {
         const geometry& g = geometry_;
@@ -269,6 +283,7 @@ class real<T>::product {
 #endif
     }
 
+    std::size_t layer_ = 0;   // ordinal
     geometry geometry_;       // without groups
     std::uint16_t key_ = 0;
     std::int64_t groups_ = 1;

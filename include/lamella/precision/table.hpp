@@ -52,6 +52,17 @@ inline std::vector<table_row> parse_table(std::string_view text) {
     return rows;
 }
 
+// The text that parse_table reads.
+inline std::string text_of(const std::vector<table_row>& rows) {
+    std::string text;
+    for (const table_row& r : rows) {
+        if (!text.empty()) text += "+";
+        for (std::size_t i = 0; i < r.size(); ++i)
+            text += (i == 0 ? "" : ",") + std::to_string(r[i].integer) + "." + std::to_string(r[i].fraction);
+    }
+    return text;
+}
+
 class table final : public bounded_controller {
   public:
     explicit table(std::vector<table_row> rows) : rows_(std::move(rows)) {
@@ -86,15 +97,7 @@ class table final : public bounded_controller {
             for (const fixed_point& f : r) most = std::max(most, f.width());
         return most;
     }
-    std::string settings_text() const override {
-        std::string text = "table:";
-        for (const table_row& r : rows_) {
-            if (text.back() != ':') text += "+";
-            for (std::size_t i = 0; i < r.size(); ++i)
-                text += (i == 0 ? "" : ",") + std::to_string(r[i].integer) + "." + std::to_string(r[i].fraction);
-        }
-        return text;
-    }
+    std::string settings_text() const override { return "table:" + text_of(rows_); }
 
     std::vector<table_row> rows_;
 };

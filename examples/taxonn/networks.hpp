@@ -1,0 +1,32 @@
+// What the TaxoNN program is told, and the networks that it trains, each compiled in a file of its own, since they are
+// what takes a compiler long.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <lamella/accelerator/taxonn.hpp>
+#include <string>
+
+#include "../shared/session.hpp"
+
+namespace example {
+
+struct taxonn_options {
+    options run;                       // data, training images, epochs, held-back images, machine
+    std::string table;                 // empty: search one
+    int rate = 7, halvings = 3;        // learning rate 2^-rate, halved so often over the run
+    std::uint64_t seeds = 3;           // runs of each arithmetic, seeds 1..N
+    std::size_t search_images = 4000;  // training images of each retraining in the search
+    double tolerance = 0.05;           // points of held-back images that the formats of A may cost, and those of W
+    double error_tolerance = 0.3;      // and those of E, in the mean over three retrainings
+    lamella::accelerator::taxonn_configuration array = lamella::accelerator::taxonn();
+};
+
+// Cycles and utilisation of one sample, for inference, for training, and with more hardware.
+void print_costs(const lamella::accelerator::taxonn_configuration& c,
+                 const lamella::accelerator::taxonn_sample& sample);
+
+void taxonn_lenet5(const taxonn_options& o, const sets& data);
+void taxonn_cnn3(const taxonn_options& o, const sets& data);
+
+}  // namespace example
