@@ -91,7 +91,7 @@ TEST_CASE("the least fractions are found when nothing wrong is allowed") {
         }
         auto rows = starting_table(tops);
         for (const role what : roles)
-            CHECK(lower_fractions(rows, what, 0, network) <= 4 * static_cast<int>(tops.size()));
+            CHECK(lower_fractions(rows, what, 0, 0, network) <= 4 * static_cast<int>(tops.size()));
         for (std::size_t layer = 0; layer < rows.size(); ++layer)
             for (std::size_t i = 0; i < 3; ++i) {
                 CHECK(rows[layer][i].integer == tops[layer][i] + 1);
@@ -101,7 +101,7 @@ TEST_CASE("the least fractions are found when nothing wrong is allowed") {
     }
 }
 
-TEST_CASE("a tolerance is kept, and no fraction of the role searched last could be less") {
+TEST_CASE("each layer has its part of the tolerance, and no fraction of the role could be less within it") {
     for (std::uint64_t seed = 1; seed <= 200; ++seed) {
         CAPTURE(seed);
         std::mt19937_64 r(seed);
@@ -113,13 +113,14 @@ TEST_CASE("a tolerance is kept, and no fraction of the role searched last could 
         }
         auto rows = starting_table(tops);
         for (const role what : roles) {
-            const std::uint64_t allowed = network(rows) + r() % 30;
-            lower_fractions(rows, what, allowed, network);
-            CHECK(network(rows) <= allowed);
+            const std::uint64_t start = network(rows), tolerance = r() % 60;
+            lower_fractions(rows, what, start, tolerance, network);
+            CHECK(network(rows) <= start + tolerance);
             for (std::size_t layer = 0; layer < rows.size(); ++layer) {
                 auto fewer = rows;
                 fixed_point& f = fewer[layer][static_cast<std::size_t>(what)];
                 --f.fraction;
+                const std::uint64_t allowed = start + tolerance * (layer + 1) / rows.size();
                 CHECK((f.width() < min_width || network(fewer) > allowed));
             }
         }
@@ -130,8 +131,8 @@ TEST_CASE("where nothing less is allowed the present fractions stay") {
     auto rows = parse_table("1.15,2.14,1.15+4.12,1.15,-3.19");
     const std::string before = text_of(rows);
     const auto always_wrong = [](const std::vector<table_row>&) { return std::uint64_t{1}; };
-    for (const role what : roles) lower_fractions(rows, what, 0, always_wrong);
+    for (const role what : roles) lower_fractions(rows, what, 0, 0, always_wrong);
     CHECK(text_of(rows) == before);
-    CHECK(message_of([&] { lower_fractions(rows, role::gradient, 0, always_wrong); }) ==
+    CHECK(message_of([&] { lower_fractions(rows, role::gradient, 0, 0, always_wrong); }) ==
           "role: expected activation, weight or error, found gradient");
 }

@@ -16,9 +16,9 @@ struct taxonn_options {
     std::string table;                 // empty: search one
     int rate = 7, halvings = 3;        // learning rate 2^-rate, halved so often over the run
     std::uint64_t seeds = 3;           // runs of each arithmetic, seeds 1..N
-    std::size_t search_images = 4000;  // training images of each retraining in the search
-    double tolerance = 0.05;           // points of held-back images that the formats of A may cost, and those of W
-    double error_tolerance = 0.3;      // and those of E, in the mean over three retrainings
+    std::size_t search_images = 3000;  // training images of each short training in the search
+    double tolerance = 2;              // percent that the loss on held-back images may rise by the formats of A, of W
+    double error_tolerance = 5;        // and by those of E
     lamella::accelerator::taxonn_configuration array = lamella::accelerator::taxonn();
 };
 

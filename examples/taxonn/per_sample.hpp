@@ -1,10 +1,12 @@
 // Stochastic gradient descent one sample at a time, in integers under a table of fixed-point formats and as the float32
 // twin, and the search of the table: what the TaxoNN program does with a network.
 //
-// The search starts from the ranges that the twin's operands take over its training. Formats of A and W: the trained
-// twin's weights, rounded to nearest, evaluated on held-back images. Formats of E: the same weights trained on, with
-// the run's learning rates, for some images, by three orders of images and random bits, since one such run more or less
-// scatters. So a call costs a look at the held-back images, or three short trainings.
+// The search starts from the ranges that the twin's operands take over its training, and bounds the loss on held-back
+// images. Formats of A and W: the trained twin's weights, rounded to nearest, evaluated. Formats of E: short trainings
+// from the start, since what a trained network still stands may be far too coarse for one that has everything to learn
+// (tried: 2-bit errors passed when the twin's weights were trained on, and learned nothing from the start). Two of
+// them, of other seeds, since one more or less scatters. So a call costs a look at the held-back images, or two short
+// trainings.
 #pragma once
 
 #include <algorithm>
@@ -113,8 +115,8 @@ class per_sample {
     // --- the search ------------------------------------------------------------------------------------------------
 
     // A network at `formats` with the twin's weights, rounded to its 16-bit masters.
-    fixed_network imported(twin_network& twin, const table& formats, std::uint64_t seed) const {
-        fixed_network net = make_fixed(formats, seed);
+    fixed_network imported(twin_network& twin, const table& formats) const {
+        fixed_network net = make_fixed(formats, 1);
         std::vector<const lamella::nn::real_parameter<float>*> from;
         twin.parameters([&](const auto& p) { from.push_back(&p); });
         std::size_t next = 0;
@@ -142,35 +144,42 @@ class per_sample {
         table formats = lamella::precision::starting_table(tops);
         const lamella::data::dataset few =
             lamella::data::take(data_.train, 0, std::min(o_.search_images, data_.train.size()));
-        const auto evaluated = [&](const table& rows) {
-            fixed_network net = imported(twin, rows, 1);
-            return wrong(net, *data_.valid);
+        const auto loss = [&](fixed_network& net) {  // in a thousandth of the mean image's, for all images
+            return static_cast<std::uint64_t>(1000 * lamella::train::evaluate(net, *data_.valid).loss *
+                                              static_cast<double>(data_.valid->size()));
         };
-        const auto trained_on = [&](const table& rows) {
+        const auto evaluated = [&](const table& rows) {
+            fixed_network net = imported(twin, rows);
+            return loss(net);
+        };
+        const auto trained = [&](const table& rows) {
             std::uint64_t sum = 0;
-            for (std::uint64_t seed = 1; seed <= retrainings; ++seed) {
-                fixed_network net = imported(twin, rows, seed);
+            for (std::uint64_t seed = 1; seed <= trainings; ++seed) {
+                fixed_network net = make_fixed(rows, seed);
                 train(net, few, 1);
-                sum += wrong(net, *data_.valid);
+                sum += loss(net);
             }
             return sum;
         };
-        std::printf("search: %llu of %zu wrong for the twin",
-                    static_cast<unsigned long long>(wrong(twin, *data_.valid)), data_.valid->size());
-        const auto lower = [&](role what, double points, const auto& measure) {
-            const auto tolerance = static_cast<std::uint64_t>(points / 100 * static_cast<double>(data_.valid->size()));
-            const std::uint64_t before = measure(formats);
-            const int calls = 1 + lower_fractions(formats, what, before + tolerance, measure);
-            std::printf("; %s %llu before, %llu after, %d calls", std::string(name_of(what)).c_str(),
-                        static_cast<unsigned long long>(before), static_cast<unsigned long long>(measure(formats)),
-                        calls);
+        std::printf("search: loss of each role's formats before and after");
+        const auto lower = [&](role what, double percent, const auto& error) {
+            const std::uint64_t before = error(formats);
+            const auto tolerance = static_cast<std::uint64_t>(percent / 100 * static_cast<double>(before));
+            const int calls = lower_fractions(formats, what, before, tolerance, error);
+            std::printf("; %s %.3f, %.3f in %d calls", std::string(name_of(what)).c_str(), mean(before, what),
+                        mean(error(formats), what), calls + 2);
             std::fflush(stdout);
         };
         lower(role::activation, o_.tolerance, evaluated);
         lower(role::weight, o_.tolerance, evaluated);
-        lower(role::error, o_.error_tolerance * static_cast<double>(retrainings), trained_on);
+        lower(role::error, o_.error_tolerance, trained);
         std::printf("\n");
         return formats;
+    }
+    // Of an image, from a sum in thousandths.
+    double mean(std::uint64_t sum, lamella::role what) const {
+        const double runs = what == lamella::role::error ? static_cast<double>(trainings) : 1.0;
+        return static_cast<double>(sum) / 1000 / runs / static_cast<double>(data_.valid->size());
     }
 
     // --- what is printed -------------------------------------------------------------------------------------------
@@ -201,7 +210,7 @@ class per_sample {
         std::printf("| mean | %.3f | %.3f | %+.3f |\n", a, b, a - b);
     }
 
-    static constexpr std::uint64_t retrainings = 3;  // a call of E's search
+    static constexpr std::uint64_t trainings = 2;  // a call of E's search
 
     const Model& model_;
     const taxonn_options& o_;

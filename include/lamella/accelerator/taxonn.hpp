@@ -36,6 +36,7 @@
 
 namespace lamella::accelerator {
 
+// Sizes of the array and cycles of its pipeline.
 struct taxonn_configuration {
     std::string name = "taxonn";
     int multipliers = 256;  // units of the array, 2..65536
@@ -116,6 +117,7 @@ inline constexpr std::array<std::string_view, 5> taxonn_use_names{
     "training on three arrays"};
 constexpr std::string_view name_of(taxonn_use u) noexcept { return taxonn_use_names[static_cast<std::size_t>(u)]; }
 
+// How many arrays of `multipliers` units a use takes.
 constexpr int taxonn_arrays(taxonn_use u) noexcept {
     return u == taxonn_use::three_arrays ? 3 : u == taxonn_use::training_array ? 2 : 1;
 }
@@ -133,6 +135,7 @@ struct taxonn_slot {
     std::uint64_t begin = 0, end = 0;  // cycles; the slot is over when its longest part is
 };
 
+// A phase on `units` units, from the shapes of its GEMMs.
 inline taxonn_part taxonn_phase(const taxonn_configuration& c, const std::vector<taxonn_gemm>& work, stage where,
                                 int units) {
     taxonn_part part{where, units, static_cast<std::uint64_t>(c.fill + c.drain)};
@@ -207,6 +210,7 @@ struct taxonn_counts {
     friend bool operator==(const taxonn_counts&, const taxonn_counts&) = default;
 };
 
+// What a sample comes to, in closed form. Throws argument_error as taxonn_schedule does.
 inline taxonn_counts count(const taxonn_configuration& c, const taxonn_sample& sample, taxonn_use use) {
     taxonn_counts counts;
     for (const taxonn_slot& slot : taxonn_schedule(c, sample, use)) {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "../core/config.hpp"
+#include "../core/format.hpp"
 #include "../core/memory.hpp"
 #include "../core/path.hpp"
 #include "../core/state.hpp"

@@ -1,12 +1,13 @@
 // Finding a table (table.hpp): integer bits from the ranges that operands take, then the fewest fraction bits, layer by
-// layer and role by role, under a bound on wrong answers.
+// layer and role by role, under a bound on an error.
 //
 //   std::vector<table_row> rows = starting_table(tops);                        // 16 bits everywhere
 //   for (const role what : {role::activation, role::weight, role::error})
-//       lower_fractions(rows, what, wrong(rows) + tolerance, wrong);
+//       lower_fractions(rows, what, error(rows), tolerance, error);
 //
-// `wrong(rows)` is the caller's: how many of some held-back images a network gets wrong at that table. What it costs is
-// the search's cost, about four calls a layer and role. examples/taxonn trains and evaluates in it.
+// `error(rows)` is the caller's, a whole number: how many of some held-back images a network gets wrong at that table,
+// or their loss in some unit, which is smoother. What it costs is the search's cost, about four calls a layer and role.
+// examples/taxonn trains and evaluates in it.
 //
 // Hojabr et al., TaxoNN, arXiv 2010.05197 (abstract: fixed point of low width layer by layer). How its formats were
 // found is not public: ranges, bisection and order here are a reconstruction.
@@ -58,21 +59,25 @@ inline std::vector<table_row> starting_table(std::span<const operand_tops> tops,
     return rows;
 }
 
-// Gives `what` of each layer, from the first, the least F at which wrong(rows) is at most `allowed`, found by bisection
-// between a width of 2 bits and the present F. Where more bits never make more wrong, no F of `what` could be less by
-// one afterwards; where they do, as with noise, each F is still one that was tried and allowed, or the present one.
-// Returns the number of calls. Throws argument_error for a role that a table does not have.
-template <class Wrong>
-int lower_fractions(std::vector<table_row>& rows, role what, std::uint64_t allowed, Wrong&& wrong) {
+// Gives `what` of each layer, from the first, the least F at which error(rows) is at most `start` and the layer's part
+// of the tolerance, so that no layer leaves nothing to the next: layer l of n may come to start + tolerance (l + 1) /
+// n. F is found by bisection between a width of 2 bits and the present F. Where more bits never make a larger error, no
+// F of `what` could be less by one afterwards; where they do, as with noise, each F is still one that was tried and
+// allowed, or the present one. Returns the number of calls. Throws argument_error for a role that a table does not
+// have.
+template <class Error>
+int lower_fractions(std::vector<table_row>& rows, role what, std::uint64_t start, std::uint64_t tolerance,
+                    Error&& error) {
     if (what == role::gradient) throw argument_error("role", "activation, weight or error", std::string(name_of(what)));
     int calls = 0;
-    for (table_row& row : rows) {
-        fixed_point& format = row[static_cast<std::size_t>(what)];
+    for (std::size_t layer = 0; layer < rows.size(); ++layer) {
+        const std::uint64_t allowed = start + tolerance * (layer + 1) / rows.size();
+        fixed_point& format = rows[layer][static_cast<std::size_t>(what)];
         int good = format.fraction, bad = min_width - format.integer - 1;
         while (good - bad > 1) {
             format.fraction = bad + (good - bad) / 2;
             ++calls;
-            (wrong(std::as_const(rows)) <= allowed ? good : bad) = format.fraction;
+            (error(std::as_const(rows)) <= allowed ? good : bad) = format.fraction;
         }
         format.fraction = good;
     }
