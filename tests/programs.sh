@@ -1,13 +1,14 @@
 #!/bin/sh
-# tests/programs.sh MNIST CIFAR10 DATAPATH FINETUNE TAXONN: what the example programs promise at their edges: a clear error
-# on standard error and a status that is not zero for wrong options and files, one JSON object as the last line, and
-# resumed runs with the same bits.
+# tests/programs.sh MNIST CIFAR10 DATAPATH FINETUNE TAXONN DYNAMIC_WIDTH: what the example programs promise at their
+# edges: a clear error on standard error and a status that is not zero for wrong options and files, one JSON object as the
+# last line, and resumed runs with the same bits.
 set -eu
 program=$1
 cifar10=$2
 datapath=$3
 finetune=$4
 taxonn=$5
+dynamic_width=$6
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 passed=0
@@ -119,6 +120,14 @@ refuses "resume with another seed" "seed" $small --seed 2 --resume "$work/at3"
 refuses "resume with another batch" "batch" $small --batch 16 --resume "$work/at3"
 refuses "resume with another model" "model" $small --model mlp --resume "$work/at3"
 refuses "resume with another schedule" "schedule" $small --schedule step --resume "$work/at3"
+direct=$(hash --feedback direct --checkpoint "$work/direct" --stop-after 13)
+differ "stopped run" "$whole" "$direct"
+direct=$(hash --feedback direct)
+differ "direct feedback" "$whole" "$direct"
+equal "direct feedback on three threads" "$direct" "$(hash --feedback direct --threads 3)"
+equal "direct feedback, resumed" "$direct" "$(hash --feedback direct --resume "$work/direct")"
+refuses "resume with the other feedback" "optimizer" $small --resume "$work/direct"
+refuses "unknown feedback" "feedback" $small --feedback none
 refuses "resume with another encoding" "encoding" $small --encoding signed-slice --resume "$work/at3"
 head -c 1000 "$work/at3" >"$work/cut"
 refuses "truncated checkpoint" "cut" $small --resume "$work/cut"
@@ -188,6 +197,24 @@ searched=$(seeds)
 equal "taxonn with the table that it found" "$searched" "$(seeds)"
 "$program" $small --model cnn3 --table 3.5,1.7,1.9 >"$work/out" 2>"$work/err" || true
 grep -q '^| mean | ' "$work/out" && ok || bad "taxonn: no misclassification of cnn3"
+
+program=$dynamic_width
+few="--data generated --images 500 --batch 32 --epochs 2 --pass 16"
+small="$few --valid 100 --widths 3,4,8,16"
+"$program" $small --json --checkpoint "$work/net" --save "$work/known" >"$work/first" 2>"$work/err" || true
+[ "$(grep -c '^## ' "$work/first")" -eq 4 ] && ok || bad "dynamic_width: two tables for each of two energy tables expected"
+tail -n 1 "$work/first" | grep -q '"dynamic":' && ok || bad "dynamic_width without its JSON line"
+"$program" $small --eval "$work/net" --load "$work/known" >"$work/second" 2>"$work/err" || true
+grep '^|' "$work/first" >"$work/a" && grep '^|' "$work/second" >"$work/b" && cmp -s "$work/a" "$work/b" && ok ||
+    bad "dynamic_width: other tables from the files that were saved"
+refuses "calibration without images" "valid: expected images" $few --valid 0
+refuses "widths that descend" "ascending" $few --valid 100 --widths 8,4
+refuses "bound over 100" "bounds" $small --bounds 101
+refuses "checkpoint trained on the calibration set" "samples: expected 450" $few --valid 50 --eval "$work/net"
+refuses "characterisation of another network" "characterisation: expected that of this network" $small --seed 2 --load "$work/known"
+head -c 1000 "$work/known" >"$work/cut"
+refuses "truncated characterisation" "cut: characterisation: expected JSON" $small --eval "$work/net" --load "$work/cut"
+refuses "characterisation saved nowhere" "no/known" $small --eval "$work/net" --save "$work/no/known"
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

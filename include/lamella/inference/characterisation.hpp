@@ -211,9 +211,9 @@ inline void add_pairs(const characterisation& c, std::size_t table, std::vector<
 inline void add_triples(const characterisation& c, std::size_t table, std::vector<operating_point>& points) {
     constexpr std::size_t cuts = 64;
     const auto grid_of = [](const width_record& r) {
-        std::vector<margin_t> sorted = r.margins, grid{never};
+        std::vector<margin_t> sorted = r.margins, grid;
         std::sort(sorted.begin(), sorted.end());
-        for (std::size_t k = 1; k < cuts; ++k) grid.push_back(sorted[(sorted.size() - 1) * k / (cuts - 1)]);
+        for (std::size_t k = 0; k < cuts; ++k) grid.push_back(sorted[(sorted.size() - 1) * k / (cuts - 1)]);
         grid.erase(std::unique(grid.begin(), grid.end()), grid.end());
         return grid;
     };

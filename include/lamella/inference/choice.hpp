@@ -134,6 +134,7 @@ inline choice choose(const characterisation& c, std::size_t table, std::uint64_t
             const std::optional<chain> x = detail::class_thresholds(c, low, high, found.needed);
             if (!x) continue;
             const outcome o = apply(c, table, *x);
+            if (o.reached[1] == 0) continue;  // a static width
             if (!found.per_class || o.energy < found.per_class->result.energy) found.per_class = candidate{*x, o};
         }
 
