@@ -77,6 +77,11 @@ TEST_CASE("what is no configuration is refused by name") {
     CHECK_THROWS_AS(read_configuration("/nowhere/machine.json"), file_error);
 }
 
+TEST_CASE("a directory is no file to read a configuration from") {
+    CHECK_THROWS_WITH_AS(read_configuration("."), ".: file: expected one that can be read, found an error while reading",
+                         file_error);
+}
+
 TEST_CASE("validation names the field") {
     configuration c = hnpu();
     CHECK(&validated(c) == &c);

@@ -114,6 +114,7 @@ TEST_CASE("files of tables are refused with the field at fault") {
     refuses(with("\"me\", \"products\"", "3, \"products\""), "arithmetic.source");
     refuses(with("0.01", "-1"), "arithmetic.products.4");
     refuses(with("\"4\"", "\"x\""), "arithmetic.products");
+    refuses(with("\"16\"", "\"04\""), "arithmetic.products");
     refuses(with("\"bit\": 4", "\"bits\": 4"), "dram.bits");
     refuses(with("\"bit\": 4", "\"bit\": 1e999"), "JSON");
     refuses(with("\"name\"", "\"nmae\": 1, \"name\""), "nmae");

@@ -81,8 +81,9 @@ inline energy_table energy_table_from_json(const std::string& text, const std::s
         if (!arithmetic.at("products").is_object())
             arithmetic.fail("products", "an object", arithmetic.at("products").type_name());
         for (const auto& [bits, each] : arithmetic.at("products").items()) {
+            // "04" would be a second "4".
             if (bits.empty() || bits.size() > 2 || bits.find_first_not_of("0123456789") != std::string::npos ||
-                std::stoi(bits) < 1)
+                bits.front() == '0')
                 arithmetic.fail("products", "widths from 1 to 99 as keys", bits);
             t.products.push_back({std::stoi(bits), arithmetic.energy("products." + bits, each)});
         }

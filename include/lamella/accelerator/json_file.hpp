@@ -1,9 +1,9 @@
 // Reading a small JSON file that a user wrote: what configuration_json.hpp and energy_json.hpp share.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
@@ -19,9 +19,12 @@ inline std::string read_text(const std::string& path, std::size_t most = std::si
     std::ifstream file(path, std::ios::binary);
     if (!file) throw file_error(path, "file", "one that can be read", "none");
     std::string text;
-    for (std::istreambuf_iterator<char> at(file), end; at != end && text.size() <= most; ++at) text.push_back(*at);
-    if (text.size() > most) throw file_error(path, "size", "at most " + std::to_string(most) + " bytes", "more");
+    for (std::array<char, 4096> block{}; text.size() <= most && file;) {
+        file.read(block.data(), static_cast<std::streamsize>(block.size()));
+        text.append(block.data(), static_cast<std::size_t>(file.gcount()));
+    }
     if (file.bad()) throw file_error(path, "file", "one that can be read", "an error while reading");
+    if (text.size() > most) throw file_error(path, "size", "at most " + std::to_string(most) + " bytes", "more");
     return text;
 }
 

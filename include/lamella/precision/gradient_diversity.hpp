@@ -89,11 +89,17 @@ class gradient_diversity final : public bounded_controller {
             visitor.integers("norms", std::span<std::uint64_t>(norms));
             visitor.integers("sum", layer.sum.span());
             layer.norms = uint128{norms[0]} << 64 | norms[1];
+            // A checkpoint may hold anything; what is added to further must not overflow.
+            layer.unit = std::clamp(layer.unit, -largest_unit, largest_unit);
+            for (std::int64_t& x : layer.sum) x = std::clamp(x, -largest_sum, largest_sum);
         }
     }
     std::unique_ptr<controller> clone() const override { return std::make_unique<gradient_diversity>(*this); }
 
   private:
+    static constexpr int largest_unit = 1 << 20;
+    static constexpr std::int64_t largest_sum = std::int64_t{1} << 60;
+
     struct layer_sums {
         bool started = false;  // a gradient that is not all zero has set the unit
         int unit = 0;          // exponent of `sum`

@@ -99,6 +99,8 @@ class laps final : public bounded_controller {
             slot& s = slots_[i];
             std::int64_t state[5] = {s.rung, s.turn, s.agreed, s.silent, s.changes};
             visitor.integers("slot" + std::to_string(i), std::span<std::int64_t>(state));
+            // A checkpoint may hold anything; what is counted further must not overflow.
+            for (std::int64_t& x : state) x = std::clamp<std::int64_t>(x, 0, std::int64_t{1} << 62);
             s.rung = std::clamp(state[0], s.lowest, s.highest);
             s.turn = state[1];
             s.agreed = state[2];
