@@ -1,0 +1,3 @@
+#include "readers.hpp"
+
+#include "fuzzer.hpp"

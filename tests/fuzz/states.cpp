@@ -1,0 +1,3 @@
+#include "states.hpp"
+
+#include "fuzzer.hpp"
