@@ -17,8 +17,8 @@ struct taxonn_options {
     int rate = 7, halvings = 3;        // learning rate 2^-rate, halved so often over the run
     std::uint64_t seeds = 3;           // runs of each arithmetic, seeds 1..N
     std::size_t search_images = 3000;  // training images of each short training in the search
-    double tolerance = 2;              // percent that the loss on held-back images may rise by the formats of A, of W
-    double error_tolerance = 5;        // and by those of E
+    double tolerance = 1;              // percent that the loss on held-back images may rise by the formats of A, of W
+    double error_tolerance = 2;        // and by those of E
     lamella::accelerator::taxonn_configuration array = lamella::accelerator::taxonn();
 };
 
