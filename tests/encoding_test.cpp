@@ -2,6 +2,7 @@
 // splitting and counting give what the loops of encoding.hpp give.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <vector>
@@ -135,6 +136,20 @@ TEST_CASE("slice counts by width") {
         CHECK(slice::slice_count(encoding::twos_complement, width) == (width + 3) / 4);
         CHECK(slice::slice_count(encoding::sign_magnitude, width) == (width - 1 + 3) / 4);
         CHECK(slice::slice_count(encoding::signed_slice, width) == (width - 1 + 2) / 3);
+    }
+}
+
+TEST_CASE("the rung at or above a width is the smallest that holds it") {
+    for (const encoding e : encodings) {
+        const slice::ladder l = slice::ladder_of(e);
+        for (int width = min_width; width <= max_width; ++width) {
+            int smallest = max_width;
+            for (int i = 0; i < l.rungs; ++i)
+                if (l.width[static_cast<std::size_t>(i)] >= width)
+                    smallest = std::min(smallest, l.width[static_cast<std::size_t>(i)]);
+            CAPTURE(width);
+            CHECK(slice::rung_at_least(l, width) == smallest);
+        }
     }
 }
 

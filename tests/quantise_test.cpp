@@ -164,6 +164,7 @@ TEST_CASE("an empty tensor gives nothing, and ranges are checked") {
     std::int32_t x = 1;
     std::int8_t out = 42;
     CHECK(quantise({&x, 0, 5, 1, 8, rounding::nearest, {}, 0}, &out, best_path(), 1) == clip_counts{});
+    CHECK(quantise({&x, 5, 0, 1, 8, rounding::nearest, {}, 0}, &out, best_path(), 1) == clip_counts{});
     CHECK(out == 42);
     CHECK_THROWS_AS(quantise({&x, 1, 1, 1, 1, rounding::nearest, {}, 0}, &out, best_path(), 1), argument_error);
     CHECK_THROWS_AS(quantise({&x, 1, 1, 1, 17, rounding::nearest, {}, 0}, &out, best_path(), 1), argument_error);

@@ -82,6 +82,19 @@ TEST_CASE("bounded draws stay in their range and reach all of it") {
     }
 }
 
+TEST_CASE("bounded draws are drawn again where some values would be likelier than others") {
+    for (const std::uint32_t bound : {3u, 0x60000000u, 0x80000001u, 0xffffffffu}) {
+        CAPTURE(bound);
+        random_sequence bounded({43, 0, 0, stream::shuffle}), plain = bounded;
+        for (int i = 0; i < 200; ++i) {
+            std::uint64_t product = 0;
+            do product = std::uint64_t{plain.next()} * bound;
+            while (product % (std::uint64_t{1} << 32) < (std::uint64_t{1} << 32) % bound);
+            REQUIRE(bounded.below(bound) == product >> 32);
+        }
+    }
+}
+
 TEST_CASE("two streams, layers, steps or positions never share a block") {
     const random_site base{5, 5, 5, stream::activation};
     const auto first = [](const random_site& s, std::uint32_t position) {
