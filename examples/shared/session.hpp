@@ -247,6 +247,10 @@ json train(Network& net, const options& o, const sets& data) {
         const auto total = counts.total();
         result["slice_products"] = {{"dense16", total.dense16}, {"dense", total.dense}, {"issued", total.issued},
                                     {"probe", total.probe}};
+        const accelerator::optc_saturations& saturated = optimizer.saturations();
+        result["saturated"] = {{"gradients", saturated.gradients}, {"updates", saturated.updates},
+                               {"first_moments", saturated.first_moments}, {"second_moments", saturated.second_moments},
+                               {"weights", saturated.weights}};
         result["width_changes"] = {{"feed_forward", changes.forward}, {"error_propagation", changes.backward}};
         for (int l = 0; l < net.products(); ++l) {
             const auto w = decides->widths(l);
@@ -291,6 +295,11 @@ inline void print(const json& result, const options& o) {
         std::printf("slices     %.4f of dense 16 bit at these widths, %.4f issued after skipping (probes %.4f)\n",
                     number(products["dense"]) / dense16, number(products["issued"]) / dense16,
                     number(products["probe"]) / dense16);
+        std::uint64_t saturated = 0;
+        for (const json& count : result["saturated"]) saturated += count.get<std::uint64_t>();
+        if (saturated != 0)
+            std::printf("saturated  %llu values in the optimizer: a smaller --lr, or --clip-norm, helps\n",
+                        static_cast<unsigned long long>(saturated));
     }
     std::printf("weights    sha256 %s\n", text("weights_sha256").c_str());
     if (o.json) std::printf("%s\n", result.dump().c_str());
@@ -306,6 +315,9 @@ int main_of(CLI::App& app, int argc, char** argv, const char* name, Body&& body)
     } catch (const interrupted& end) {
         std::fprintf(stderr, "%s%s: %s\n", isatty(STDERR_FILENO) != 0 ? "\n" : "", name, end.what());
         return end.status;
+    } catch (const std::bad_alloc&) {
+        std::fprintf(stderr, "%s: out of memory\n", name);
+        return 1;
     } catch (const std::exception& failure) {
         std::fprintf(stderr, "%s: %s\n", name, failure.what());
         return 1;
