@@ -7,9 +7,12 @@
 // Reconstruction, as its blocks are: configuration.hpp, ioss.hpp and ran.hpp say what is sourced.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <deque>
 #include <functional>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -174,15 +177,16 @@ class emulator {
         for (int p = 0; p < memory_.streamed_planes; ++p)
             for (std::int64_t k = 0; k < memory_.depth;) {
                 const std::int64_t end = std::min(memory_.depth, k + how_.window);
+                const std::uint8_t* const present = memory_.present.data() + row * memory_.depth;
+                const std::uint8_t* const issues = memory_.issues(row, p);
                 std::uint64_t window = 0;
-                bool any = false;
+                const bool any = std::memchr(present + k, 1, at(end - k)) != nullptr;
+                if (memory_.held_present.empty()) {
+                    window = std::accumulate(issues + k, issues + end, std::uint64_t{0}) * cost_of_all;
+                    k = end;
+                }
                 for (; k < end; ++k) {
-                    any = any || memory_.present[at(row * memory_.depth + k)] != 0;
-                    if (memory_.issues(row, p)[k] == 0) continue;
-                    if (memory_.held_present.empty()) {
-                        window += cost_of_all;
-                        continue;
-                    }
+                    if (issues[k] == 0) continue;
                     std::uint64_t met = 0;
                     for (const std::int32_t t : all) met += memory_.held_present[at(k * memory_.partners + t)];
                     window += cost(met);
@@ -216,18 +220,16 @@ class emulator {
         const auto bits = static_cast<std::uint64_t>(digit_bits(how_));
         for (std::int64_t row = 0; row < memory_.rows; ++row) {
             if (!walked(row)) continue;
+            const std::uint8_t* const present = memory_.present.data() + row * memory_.depth;
+            const auto ones = [&](const std::uint8_t* flags) {
+                return std::accumulate(flags, flags + memory_.depth, std::uint64_t{0});
+            };
+            const std::uint64_t there = ones(present);
             for (int p = 0; p < memory_.streamed_planes; ++p) {
-                const std::uint8_t* const present = memory_.present.data() + row * memory_.depth;
-                const std::int16_t* const digits = memory_.digits(row, p);
-                std::uint64_t there = 0, used = 0;  // digits, and those that are not zero
-                for (std::int64_t k = 0; k < memory_.depth; ++k) {
-                    there += present[k];
-                    used += present[k] != 0 && digits[k] != 0;
-                }
-                std::uint64_t stored = how_.input_skip ? used : there, index = 0;
+                std::uint64_t stored = ones(memory_.issues(row, p)), index = 0;
                 if (how_.input_skip && how_.index == index_format::bitmap) index = there;
                 if (how_.input_skip && how_.index == index_format::run_length) {
-                    stored += longest_runs(present, digits);
+                    stored += longest_runs(present, memory_.digits(row, p));
                     index = stored * static_cast<std::uint64_t>(how_.run_bits);
                 }
                 counts_.streamed_bits += stored * bits;

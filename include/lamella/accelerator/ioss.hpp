@@ -103,7 +103,8 @@ enum class lane_action : std::uint8_t { none, issue, scan };
 class ioss_lane {
   public:
     ioss_lane(const configuration& c, const ioss_memory& memory, const ioss_share& share, int radix_bits)
-        : how_(c), memory_(memory), share_(share), radix_bits_(radix_bits) {}
+        : how_(c), memory_(memory), share_(share), radix_bits_(radix_bits),
+          held_planes_((memory.held_planes - share.held_first + share.held_step - 1) / share.held_step) {}
 
     // Takes the rows of a tile. sums[row][partner - first_partner] receive the products. `partners` lists the needed
     // partners of each row.
@@ -189,7 +190,7 @@ class ioss_lane {
         const std::int64_t begin = window_end_;
         window_end_ = std::min(share_.last_depth, begin + how_.window);
         const std::uint8_t* const present = memory_.present.data() + job().row * memory_.depth;
-        scan_ = how_.input_skip && std::any_of(present + begin, present + window_end_, [](std::uint8_t p) { return p != 0; });
+        scan_ = how_.input_skip && std::memchr(present + begin, 1, static_cast<std::size_t>(window_end_ - begin)) != nullptr;
         depth_ = begin - 1;
         return true;
     }
@@ -212,9 +213,8 @@ class ioss_lane {
                 met_ = some_;
             }
             if (met_.empty()) continue;
-            const int planes = (memory_.held_planes - share_.held_first + share_.held_step - 1) / share_.held_step;
             issued_ = 0;
-            to_issue_ = static_cast<std::int64_t>(met_.size()) * planes;
+            to_issue_ = static_cast<std::int64_t>(met_.size()) * held_planes_;
             digit_ = digits[depth_];
             return true;
         }
@@ -224,7 +224,7 @@ class ioss_lane {
     const configuration& how_;
     const ioss_memory& memory_;
     ioss_share share_;
-    int radix_bits_;
+    int radix_bits_, held_planes_;
     std::vector<row_job> rows_;
     std::size_t row_ = 0;
     int plane_ = 0;
