@@ -1,4 +1,4 @@
-// What training LeNet-5 under LAPS costs on a zero-skipping bit-slice accelerator: slice products, cycles and utilisation
+// What training LeNet-5 costs on a zero-skipping bit-slice accelerator: slice products, cycles and utilisation
 // of every stage, for each encoding, beside dense machines of 16 bits; or a sweep over the sizes of the blocks.
 //
 //   examples/run.sh datapath                         generated digits, or MNIST when LAMELLA_DATA names a folder with it
@@ -145,7 +145,7 @@ void print_table(const configuration& c, const trained& run, bool direct) {
     const std::vector<variant> all = variants(c, run);
     const auto exact = run.products.total();
     std::printf("\n## %s: test accuracy %.2f %%\n\n", std::string(slice::name_of(c.encoding)).c_str(), 100 * run.accuracy);
-    std::printf("Slice products of the whole run, exact: dense at 16 bits 1, at LAPS' widths %.4f, issued %.4f (%.1fx fewer; probes %.4f).\n\n",
+    std::printf("Slice products of the whole run, exact: dense at 16 bits 1, at these widths %.4f, issued %.4f (%.1fx fewer; probes %.4f).\n\n",
                 ratio(exact.dense, exact.dense16), ratio(exact.issued, exact.dense16), ratio(exact.dense16, exact.issued),
                 ratio(exact.probe, exact.dense16));
     std::printf("| stage | machine | products a step, 10^6 | cycles a step | utilisation | fewer cycles |\n|---|---|---|---|---|---|\n");
@@ -226,6 +226,8 @@ int main(int argc, char** argv) {
     app.add_option("--epochs", o.epochs, "epochs")->check(CLI::PositiveNumber)->capture_default_str();
     app.add_option("--batch", o.batch, "samples a step")->check(CLI::PositiveNumber)->capture_default_str();
     app.add_option("--seed", o.seed, "seed of weights, order and rounding")->capture_default_str();
+    app.add_option("--precision", o.precision, "controller, as for mnist")->capture_default_str();
+    app.add_option("--lr", o.lr, "learning rate (default 0.03)");
     app.add_option("--feedback", o.feedback, "how errors reach hidden layers")
         ->check(CLI::IsMember({"propagated", "direct"}))->capture_default_str();
     app.add_option("--threads", o.threads, "threads; 0: LAMELLA_THREADS, else one a core")->check(CLI::NonNegativeNumber)->capture_default_str();
@@ -238,8 +240,8 @@ int main(int argc, char** argv) {
     try {
         configuration c = machine.empty() ? accelerator::hnpu() : accelerator::read_configuration(machine);
         const example::sets data = example::load_mnist(o);
-        std::printf("LeNet-5 on %s, %" PRIu64 " epochs of batch %u, LAPS; accelerator %s: %d cores x %d lanes x %d slice multipliers, window %d\n",
-                    data.train.name.c_str(), o.epochs, o.batch, c.name.c_str(), c.cores, c.lanes, c.multipliers, c.window);
+        std::printf("LeNet-5 on %s, %" PRIu64 " epochs of batch %u, %s; accelerator %s: %d cores x %d lanes x %d slice multipliers, window %d\n",
+                    data.train.name.c_str(), o.epochs, o.batch, o.precision.c_str(), c.name.c_str(), c.cores, c.lanes, c.multipliers, c.window);
         if (encodings.empty() && sweep) encodings = {std::string(slice::name_of(c.encoding))};
         if (encodings.empty()) encodings.assign(slice::encoding_names.begin(), slice::encoding_names.end());
         for (const std::string& encoding : encodings) {
