@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "lamella/gemm/multiply.hpp"
+#include "lamella/gemm/plan.hpp"
 
 using namespace lamella;
 using gemm::axis;

@@ -54,6 +54,12 @@
 #define LAMELLA_CBLAS 0
 #endif
 
+// 1 when gemm::multiply is compiled once for the whole program, in the one translation unit that includes
+// gemm/definition.hpp: it is half of what a unit that trains has to compile.
+#ifndef LAMELLA_SEPARATE_GEMM
+#define LAMELLA_SEPARATE_GEMM 0
+#endif
+
 #define LAMELLA_ALWAYS_INLINE inline __attribute__((always_inline))
 #define LAMELLA_RESTRICT __restrict__
 

@@ -176,11 +176,12 @@ template <class Multiply>
 inline tile_kernel kernel_avx512(int fold, int vectors, bool quads, std::int64_t rows) noexcept {
     using one = std::int32_t;
     using two = std::int64_t;
-    if (fold == 2) {
-        if (vectors == 1)
-            return quads ? described_avx512<Multiply, two, 24, 1, true>()
-                         : described_avx512<Multiply, two, 24, 1, false>();
-        return quads ? described_avx512<Multiply, two, 12, 2, true>() : described_avx512<Multiply, two, 12, 2, false>();
+    if (fold == 2) {  // at most eight columns: one vector, or the two limbs of words
+        if constexpr (std::is_same_v<Multiply, multiply_words>)
+            if (vectors != 1)
+                return quads ? described_avx512<Multiply, two, 12, 2, true>()
+                             : described_avx512<Multiply, two, 12, 2, false>();
+        return quads ? described_avx512<Multiply, two, 24, 1, true>() : described_avx512<Multiply, two, 24, 1, false>();
     }
     switch (vectors) {
         case 1:
