@@ -2,6 +2,8 @@
 #include <doctest/doctest.h>
 
 #include <lamella/gemm/multiply.hpp>
+#include <lamella/gemm/plan.hpp>
+#include <lamella/gemm/sliced.hpp>
 #include <set>
 #include <string>
 
