@@ -2,6 +2,7 @@
 //
 //   operands --data DIR                          LeNet-5 on MNIST as examples/run.sh mnist trains it; generated digits
 //                                                without --data and LAMELLA_DATA
+//   operands --model cnn3 --lr 0.02 --data DIR   cnn3 on CIFAR-10 as examples/run.sh cifar10 does; else coloured digits
 //   operands --model mlp --at 900 --at 1800      steps whose operands are captured (a quarter, half and three quarters
 //                                                of the run unless given); training stops after the last one
 //
@@ -20,6 +21,7 @@
 #include <map>
 #include <tuple>
 
+#include "../examples/cifar10/models.hpp"
 #include "../examples/mnist/mnist.hpp"
 #include "captured.hpp"
 
@@ -256,8 +258,9 @@ int main(int argc, char** argv) {
     operand_options o;
     o.run.threads = 1;
     o.run.model = "lenet5";
-    app.add_option("--data", o.run.data, "folder with MNIST, or `generated`; without it LAMELLA_DATA is looked at");
-    app.add_option("--model", o.run.model, "network")->check(CLI::IsMember({"lenet5", "mlp"}))->capture_default_str();
+    app.add_option("--data", o.run.data, "folder with MNIST or CIFAR-10, or `generated`; without it LAMELLA_DATA is looked at");
+    app.add_option("--model", o.run.model, "network")->check(CLI::IsMember({"lenet5", "mlp", "cnn3"}))->capture_default_str();
+    app.add_option("--lr", o.run.lr, "learning rate (default 0.03)");
     app.add_option("--at", o.at, "step whose operands are captured; may be repeated");
     app.add_option("--precision", o.run.precision, "controller: laps, fixed:W or fixed:FF,EP")->capture_default_str();
     app.add_option("--encoding", o.run.encoding, "of laps' ladder and of sliced times")->capture_default_str();
@@ -269,11 +272,12 @@ int main(int argc, char** argv) {
     CLI11_PARSE(app, argc, argv);
     o.times = o.rounds > 0;
     try {
-        const data::dataset train = example::load_mnist(o.run).train;
         if (o.run.model == "lenet5")
-            run(example::lenet5, o, train);
+            run(example::lenet5, o, example::load_mnist(o.run).train);
+        else if (o.run.model == "mlp")
+            run(example::mlp(256, 128), o, example::load_mnist(o.run).train);
         else
-            run(example::mlp(256, 128), o, train);
+            run(nn::cnn3(), o, example::load_cifar10(o.run).train);
     } catch (const std::exception& failure) {
         std::fprintf(stderr, "operands: %s\n", failure.what());
         return 1;
