@@ -318,10 +318,11 @@ class network {
     tensor in_;
 };
 
-// network<A, Model>(model, input, ...) without naming the model's type.
-template <class A, class Model, class... Rest>
-network<A, Model> make_network(const Model& model, const image_shape& input, Rest&&... rest) {
-    return network<A, Model>(model, input, std::forward<Rest>(rest)...);
+// network<A, Model>(model, input, ...) without naming the model's type; nn::fixed wants a controller after the seed.
+template <class A, class Model, class... Controller>
+network<A, Model> make_network(const Model& model, const image_shape& input, const typename A::settings& options,
+                               std::uint64_t seed, Controller&&... controller) {
+    return network<A, Model>(model, input, options, seed, std::forward<Controller>(controller)...);
 }
 
 }  // namespace lamella::nn
