@@ -1,2 +1,0 @@
-// The kernels of all tests (LAMELLA_SEPARATE_GEMM).
-#include <lamella/gemm/definition.hpp>
