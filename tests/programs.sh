@@ -185,7 +185,7 @@ program=$taxonn
 small="--data generated --images 300 --valid 100 --epochs 1 --seeds 1 --search-images 40"
 refuses "table of another network" "one row or 5" $small --table 1.7,1.7,1.7+1.7,1.7,1.7
 refuses "table without errors" "I.F of activation, weight and error" $small --table 1.7,1.7
-refuses "nothing left to train on" "300" $small --valid 300
+refuses "nothing left to train on" "300" --data generated --images 300 --valid 300
 echo '{"multipliers": 64, "split": 64}' >"$work/machine"
 refuses "array without multipliers for updates" "split.*64" $small --accelerator "$work/machine"
 seeds() { sed -n 's/^\(| 1 | .* |\)$/\1/p' "$work/out" | tail -n 1; }
