@@ -339,7 +339,7 @@ TEST_CASE("clipping shortens a longer gradient to clip_norm, keeps its direction
         CAPTURE(round);
         std::vector<nn::fixed_parameter> layers;
         real square = 0;
-        for (const std::size_t n : {1, 50, 300}) {
+        for (const std::size_t n : {std::size_t{1}, std::size_t{50}, std::size_t{300}}) {
             nn::fixed_parameter& p = layers.emplace_back(make_fixed(n));
             p.gradient_exponent = draw.between(-60, -20);
             const int bits = draw.between(1, 45);
