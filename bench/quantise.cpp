@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "lamella/core/quantise.hpp"
-#include "lamella/core/radix.hpp"
+#include "lamella/core/sdfxp.hpp"
 #include "lamella/slice/sliced_matrix.hpp"
 
 namespace {

@@ -30,11 +30,11 @@ GROUPS = [
                     'accelerator/balanced_tiles.hpp', 'accelerator/datapath_counter.hpp', 'accelerator/counting.hpp']),
     (15, 'optc', ['accelerator/optc.hpp', 'accelerator/optc_lanes.hpp', 'accelerator/optc_state.hpp',
                   'accelerator/optc_avx512.hpp', 'core/elementary.hpp']),
-    (20, 'quantiser', ['core/quantise.hpp', 'core/quantise_kernels.hpp', 'core/radix.hpp', 'core/rounding.hpp',
+    (20, 'quantiser', ['core/quantise.hpp', 'core/quantise_kernels.hpp', 'core/sdfxp.hpp', 'core/rounding.hpp',
                        'core/histogram.hpp', 'core/histogram_kernels.hpp', 'core/random.hpp', 'core/format.hpp']),
 ]
 # Cheapest first; the last one trains whole networks to known hashes.
-TESTS = ['rounding_test', 'encoding_test', 'radix_test', 'elementary_test', 'random_test', 'histogram_test',
+TESTS = ['rounding_test', 'encoding_test', 'sdfxp_test', 'elementary_test', 'random_test', 'histogram_test',
          'sliced_matrix_test', 'quantise_test', 'skip_test', 'slice_counts_test', 'optc_test', 'gemm_test',
          'datapath_test', 'fused_test', 'hash_test']
 

@@ -22,8 +22,8 @@
 #include "errors.hpp"
 #include "format.hpp"
 #include "histogram.hpp"
-#include "radix.hpp"
 #include "rounding.hpp"
+#include "sdfxp.hpp"
 #include "xtensor.hpp"
 
 namespace lamella {

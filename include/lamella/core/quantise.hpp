@@ -1,6 +1,6 @@
 // The operand quantiser: a wide tensor in, an operand of 2..16 bits out, at the GEMM that consumes it. Start here; the
 // kernels are in core/quantise_kernels.hpp and core/histogram_kernels.hpp, the choice of the exponent in
-// core/radix.hpp.
+// core/sdfxp.hpp.
 //
 // Element e of sample s becomes clip(round(x, dropped), width). Stochastic rounding takes the 16 bits of
 // random_16(site, first_position + s, e) (core/random.hpp), so the result depends neither on threads nor on how a batch

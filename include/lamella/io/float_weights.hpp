@@ -41,8 +41,8 @@
 
 #include "../core/errors.hpp"
 #include "../core/histogram.hpp"
-#include "../core/radix.hpp"
 #include "../core/rounding.hpp"
+#include "../core/sdfxp.hpp"
 #include "../core/state.hpp"
 #include "../data/file.hpp"
 #include "../nn/network.hpp"

@@ -17,7 +17,7 @@
 #include "../core/histogram.hpp"
 #include "../core/memory.hpp"
 #include "../core/quantise.hpp"
-#include "../core/radix.hpp"
+#include "../core/sdfxp.hpp"
 #include "../core/state.hpp"
 #include "../gemm/event.hpp"
 #include "../gemm/multiply.hpp"

@@ -24,8 +24,8 @@
 
 #include "../core/elementary.hpp"
 #include "../core/quantise.hpp"
-#include "../core/radix.hpp"
 #include "../core/rounding.hpp"
+#include "../core/sdfxp.hpp"
 #include "../core/threads.hpp"
 #include "fixed.hpp"
 #include "norm_kernels.hpp"

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "lamella/core/quantise.hpp"
-#include "lamella/core/radix.hpp"
+#include "lamella/core/sdfxp.hpp"
 
 using namespace lamella;
 

@@ -1,11 +1,14 @@
-// Radix policies: how many low bits d an operand drops from its wide tensor, chosen from the tensor's histogram.
+// SDFXP, stochastic dynamic fixed point: where the radix point of an operand stands. Radix policies choose, from the
+// wide tensor's histogram, how many low bits d the operand drops; quantise.hpp then drops them, rounding at random.
 // The operand's exponent is the wide tensor's plus d; a negative d shifts left, which is exact.
+//
+// Sourced (patent abstract US20220222523A1): the permissible overflow of dynamic fixed point is drawn anew at every
+// update. Not public: its distribution, and which policy it surrounds. All but overflow_rate is our reconstruction:
 //
 //   no_overflow    the smallest d at which nothing is clipped: maximum <= largest x 2^d
 //   overflow_rate  the smallest d at which at most a share of the non-zero elements is clipped (Courbariaux 2014)
 //   least_error    the d of least expected squared error, clipping and stochastic rounding together
-//   allowance      moves any of them by one step at random: SDFXP's permissible overflow, drawn anew at every update
-//                  (patent abstract US20220222523A1 states the purpose; as a small amplitude: reconstruction)
+//   allowance      moves any of them by one step at random: the permissible overflow as a small amplitude
 //
 // Integers only. All but no_overflow look at d from no_overflow's downward, at most `radix_candidates` of them and none
 // below 0, where nothing is rounded any more. Read core/quantise.hpp next.
