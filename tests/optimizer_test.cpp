@@ -315,17 +315,24 @@ TEST_CASE("no floating point: every rounding mode gives the same bits, and no ex
             random_sequence draw({.seed = 8, .step = 0, .layer = 0, .use = stream::split});
             std::fesetround(mode);
             std::feclearexcept(FE_ALL_EXCEPT);
-            optimizer o(settings_of(r));
+            optimizer_settings settings = settings_of(r);
+            settings.clip_norm = text("0.1");
+            optimizer o(settings);
+            bool clipped = false;
             for (std::uint64_t step = 0; step < 20; ++step) {
                 for (auto& x : p.gradient) x = draw.between(-1000000, 1000000);
                 p.gradient_exponent = -20;
                 o.begin_step(step, 20, 50);
+                const scaled whole = o.coefficients().inverse_batch;
+                o.clip([&](auto&& visit) { visit(p); });
+                clipped = clipped || o.coefficients().inverse_batch != whole;
                 o.update(p, 1, static_cast<std::uint32_t>(step), best_path());
             }
             const int raised = std::fetestexcept(FE_ALL_EXCEPT);
             std::fesetround(FE_TONEAREST);
             INFO(std::string(name_of(r)) << ", rounding mode " << mode);
             CHECK(raised == 0);
+            CHECK(clipped);
             if (mode == FE_TONEAREST) want = hash(p);
             CHECK(hash(p) == want);
         }

@@ -16,14 +16,12 @@
 // An update of a twin's parameter (nn::real_parameter) is the same formulas in its own arithmetic.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <utility>
 
 #include "../accelerator/optc.hpp"
 #include "../core/decimal.hpp"
@@ -31,6 +29,7 @@
 #include "../core/errors.hpp"
 #include "../core/state.hpp"
 #include "../nn/parameter.hpp"
+#include "gradient_norm.hpp"
 #include "schedule.hpp"
 
 namespace lamella::optim {
@@ -50,10 +49,10 @@ inline rule parse_rule(std::string_view name) {
 // What an update depends on beside gradients and moments.
 struct optimizer_settings {
     optim::rule rule = optim::rule::momentum;
-    scaled lr = parse_scaled("0.05", "lr");             // 0 .. 2^20
+    scaled lr = parse_scaled("0.05", "lr");             // in [0, 2^20)
     scaled momentum = parse_scaled("0.9", "momentum");  // b1, in [0, 1)
     scaled b2 = parse_scaled("0.999", "b2");            // adam, adamw; in [0, 1)
-    scaled epsilon = parse_scaled("1e-8", "epsilon");   // adam, adamw; 2^-100 .. 2^20
+    scaled epsilon = parse_scaled("1e-8", "epsilon");   // adam, adamw; in [2^-100, 2^20)
     scaled weight_decay;                                // 0 .. 1
     scaled clip_norm;  // longest gradient (2-norm of the mean over the batch, all parameters together); 0: any
     schedule_settings schedule;
@@ -74,52 +73,6 @@ template <class Real>
 struct real_step {
     accelerator::optc_direction direction;
     Real inverse_batch, decay, b1, c1, b2, c2, epsilon_squared, rate, shrink;
-};
-
-// The sum of squares of gradient sums, for their 2-norm. Of each parameter, what lies 31 bits below its largest gradient
-// counts as nothing, and the same of the sum: with up to 2^32 weights the norm's relative error is below 2^-13.
-class square_sum {
-  public:
-    void add(const nn::fixed_parameter& p) noexcept {
-        std::uint64_t all = 0;
-        for (const std::int64_t g : p.gradient.span()) all |= magnitude(g);
-        const int dropped = std::max(0, bit_length(all) - 31);
-        lamella::detail::uint128 sum = 0;
-        for (const std::int64_t g : p.gradient.span()) {
-            const std::uint64_t kept = magnitude(g) >> dropped;
-            sum += kept * kept;
-        }
-        add(sum, 2 * (p.gradient_exponent + dropped));
-    }
-    template <class Real>
-    void add(const nn::real_parameter<Real>& p) noexcept {
-        double sum = 0;
-        for (const Real g : p.gradient.span()) sum += static_cast<double>(g) * static_cast<double>(g);
-        if (!std::isfinite(sum) || sum == 0) return;  // a twin that has diverged stays so
-        int exponent = 0;
-        const double fraction = std::frexp(sum, &exponent);
-        add(static_cast<std::uint64_t>(std::ldexp(fraction, 62)), exponent - 62);
-    }
-    scaled root() const noexcept { return square_root(sum_); }
-
-  private:
-    static constexpr std::uint64_t magnitude(std::int64_t g) noexcept {
-        return g < 0 ? 0 - static_cast<std::uint64_t>(g) : static_cast<std::uint64_t>(g);
-    }
-    void add(lamella::detail::uint128 sum, int exponent) noexcept {
-        const int dropped = std::max(0, lamella::detail::bit_length(sum) - 62);
-        scaled x = to_scaled(static_cast<std::uint64_t>(sum >> dropped), exponent + dropped), y = sum_;
-        if (x.mantissa == 0 || (y.mantissa != 0 && x.exponent < y.exponent)) std::swap(x, y);
-        const int apart = x.exponent - y.exponent;
-        if (y.mantissa == 0 || apart > 31) {
-            sum_ = x;
-            return;
-        }
-        const std::uint64_t total = (static_cast<std::uint64_t>(x.mantissa) << 31) +
-                                    (static_cast<std::uint64_t>(y.mantissa) << (31 - apart));
-        sum_ = to_scaled(total, x.exponent - 31);
-    }
-    scaled sum_;
 };
 
 template <class Real>
@@ -160,13 +113,13 @@ class optimizer {
     // Throws argument_error, naming the option, when a setting is out of its range.
     explicit optimizer(const optimizer_settings& settings = {}) : settings_(settings) {
         check(settings.schedule);
-        require(settings.lr.mantissa >= 0 && top(settings.lr) <= 20, "lr", "a number in 0..2^20", settings.lr);
+        require(settings.lr.mantissa >= 0 && top(settings.lr) <= 20, "lr", "a number in [0, 2^20)", settings.lr);
         require(settings.momentum.mantissa >= 0 && top(settings.momentum) <= 0, "momentum", "a number in [0, 1)",
                 settings.momentum);
         require(settings.b2.mantissa >= 0 && top(settings.b2) <= 0, "b2", "a number in [0, 1)", settings.b2);
         require(settings.epsilon.mantissa > 0 && top(settings.epsilon) > -100 && top(settings.epsilon) <= 20, "epsilon",
-                "a number in 2^-100..2^20", settings.epsilon);
-        require(settings.clip_norm.mantissa >= 0 && top(settings.clip_norm) <= 60, "clip norm", "a number in 0..2^60",
+                "a number in [2^-100, 2^20)", settings.epsilon);
+        require(settings.clip_norm.mantissa >= 0 && top(settings.clip_norm) <= 60, "clip norm", "a number in [0, 2^60)",
                 settings.clip_norm);
         require(detail::is_share(settings.weight_decay), "weight decay", "a number in 0..1", settings.weight_decay);
     }
@@ -214,9 +167,9 @@ class optimizer {
     template <class Parameters>
     scaled clip(Parameters&& parameters) {
         if (settings_.clip_norm.mantissa == 0) return {};
-        detail::square_sum sum;
-        parameters([&](auto& p) { sum.add(p); });
-        const scaled norm = multiply(sum.root(), step_.inverse_batch);
+        gradient_norm sums;
+        parameters([&](auto& p) { sums.add(p); });
+        const scaled norm = multiply(sums.norm(), step_.inverse_batch);
         const auto less = [](const scaled& a, const scaled& b) {
             return b.mantissa != 0 && (a.mantissa == 0 || a.exponent < b.exponent ||
                                        (a.exponent == b.exponent && a.mantissa < b.mantissa));
