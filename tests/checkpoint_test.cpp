@@ -358,7 +358,7 @@ TEST_CASE("a checkpoint of another state is refused and changes nothing") {
     } larger;
     write_checkpoint(directory / "l", larger);
     CHECK(load_error(directory / "l") == "extra: expected no such tensor, found one");
-    CHECK(message_of([&] {
+    CHECK(message_of<lamella::file_error>([&] {
               checkpoint(directory / "c").load(larger);
           }).ends_with("extra: expected this tensor, found none"));
 }
@@ -450,11 +450,11 @@ TEST_CASE("a write that fails leaves the earlier checkpoint and no temporary fil
     small_run run;
     write_checkpoint(directory / "c", run);
     const std::string before = get(directory / "c");
-    CHECK(message_of([&] { write_checkpoint(directory / "absent/c", run); }) ==
+    CHECK(message_of<lamella::file_error>([&] { write_checkpoint(directory / "absent/c", run); }) ==
           (directory / "absent/c") +
               ": creating a temporary file beside it: expected success, found No such file or directory");
     fs::create_directory(directory / "d");
-    CHECK(message_of([&] { write_checkpoint(directory / "d", run); }) ==
+    CHECK(message_of<lamella::file_error>([&] { write_checkpoint(directory / "d", run); }) ==
           (directory / "d") + ": renaming: expected success, found Is a directory");
 
     rlimit old_limit{};
@@ -463,7 +463,7 @@ TEST_CASE("a write that fails leaves the earlier checkpoint and no temporary fil
     const rlimit small_limit{before.size() / 2, old_limit.rlim_max};
     REQUIRE(setrlimit(RLIMIT_FSIZE, &small_limit) == 0);
     run.weight[0] = 77;
-    const std::string text = message_of([&] { write_checkpoint(directory / "c", run); });
+    const std::string text = message_of<lamella::file_error>([&] { write_checkpoint(directory / "c", run); });
     setrlimit(RLIMIT_FSIZE, &old_limit);
     std::signal(SIGXFSZ, old_handler);
     CHECK(text == (directory / "c") + ": writing: expected success, found File too large");
@@ -490,8 +490,8 @@ TEST_CASE("settings that a resumed run must share are compared") {
     write_checkpoint(directory / "c", run, {{"batch", "64"}});
     const checkpoint file(directory / "c");
     CHECK_NOTHROW(file.require_equal("batch", "64"));
-    CHECK(message_of([&] { file.require_equal("batch", "32"); }) ==
+    CHECK(message_of<lamella::file_error>([&] { file.require_equal("batch", "32"); }) ==
           (directory / "c") + ": batch: expected 32, found 64");
-    CHECK(message_of([&] { file.require_equal("seed", "1"); }) ==
+    CHECK(message_of<lamella::file_error>([&] { file.require_equal("seed", "1"); }) ==
           (directory / "c") + ": seed: expected this key in __metadata__, found none");
 }

@@ -75,7 +75,7 @@ std::string error_of(const bytes& content, std::size_t records, const char* name
     const scratch directory;
     put(directory / name, content);
     const std::array<std::string, 1> path{directory / name};
-    const std::string text = message_of([&] { read_cifar10_files(path, records); });
+    const std::string text = message_of<lamella::file_error>([&] { read_cifar10_files(path, records); });
     return text.starts_with(path[0] + ": ") ? text.substr(path[0].size() + 2) : text;
 }
 
@@ -174,14 +174,16 @@ TEST_CASE("a directory in which one of the six files is missing or wrong is refu
         put_directory(directory / "d");
         const std::string path = directory / ("d/" + name);
         put(path, batch(0, 1));
-        CHECK(message_of([&] { read_cifar10(directory / "d", 2); }) ==
+        CHECK(message_of<lamella::file_error>([&] { read_cifar10(directory / "d", 2); }) ==
               path + ": size: expected 6146 bytes (2 records), found 3073 bytes");
         fs::remove(path);
-        CHECK(message_of([&] { read_cifar10(directory / "d", 2); }) ==
+        CHECK(message_of<lamella::file_error>([&] { read_cifar10(directory / "d", 2); }) ==
               path + ": file: expected this file, raw or .gz (examples/get-data.sh fetches it), found neither");
     }
     const scratch empty;
-    CHECK(message_of([&] { read_cifar10(empty / "absent"); }).starts_with(empty / "absent/data_batch_1.bin"));
+    CHECK(message_of<lamella::file_error>([&] {
+              read_cifar10(empty / "absent");
+          }).starts_with(empty / "absent/data_batch_1.bin"));
 }
 
 TEST_CASE("the real CIFAR-10 has its published counts, classes and mean colours") {

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "message_of.hpp"
 #include "training.hpp"
 
 using namespace lamella;
@@ -21,15 +22,6 @@ using precision::layer_widths;
 using precision::parse_controller;
 
 namespace {
-
-std::string message_of(const auto& body) {
-    try {
-        body();
-    } catch (const argument_error& e) {
-        return e.what();
-    }
-    return "nothing was thrown";
-}
 
 // One of each, with settings that make it move within a few steps; alone, by stages, within bounds.
 const std::vector<std::string>& restless() {
@@ -501,7 +493,7 @@ TEST_CASE("a trace has the metric and the threshold of each comparison") {
 }
 
 TEST_CASE("settings that make no sense are refused by name") {
-    const auto refused = [](const char* text) { return message_of([&] { parse_controller(text); }); };
+    const auto refused = [](const char* text) { return message_of<argument_error>([&] { parse_controller(text); }); };
     CHECK(refused("magic").starts_with("precision: expected laps, fixed:W"));
     CHECK(refused("").starts_with("precision: expected laps"));
     CHECK(refused("cyclic").starts_with("precision: expected laps"));
@@ -534,8 +526,9 @@ TEST_CASE("settings that make no sense are refused by name") {
           "width rule: expected all, first, last or a layer's number, then =W or =LO..HI, found middle=8");
     CHECK(refused("laps@last=8..5") == "width rule last: expected a floor that is at most the ceiling, found 8..5");
     CHECK(refused("laps@last=8..99") == "width rule last: expected 2..16 bits, found 99");
-    CHECK(message_of([] { run_of("laps@7=8"); }) == "width rule: expected a layer from 0 to 2, found 7");
-    CHECK(message_of([] { run_of("table:1.7,1.7,1.7+1.7,1.7,1.7"); }) ==
+    CHECK(message_of<argument_error>([] { run_of("laps@7=8"); }) ==
+          "width rule: expected a layer from 0 to 2, found 7");
+    CHECK(message_of<argument_error>([] { run_of("table:1.7,1.7,1.7+1.7,1.7,1.7"); }) ==
           "table: expected one row or 3, one a layer, found 2");
     CHECK_THROWS_AS(precision::progressive({{}, 1, 0}), argument_error);
     CHECK_THROWS_AS(precision::gradient_diversity({{}, 1}), argument_error);

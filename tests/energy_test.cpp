@@ -94,7 +94,7 @@ TEST_CASE("a table is the same after it has been written and read") {
 
 TEST_CASE("files of tables are refused with the field at fault") {
     const auto refuses = [](const std::string& text, const std::string& part) {
-        const std::string message = message_of([&] { energy_table_from_json(text, "mine.json"); });
+        const std::string message = message_of<file_error>([&] { energy_table_from_json(text, "mine.json"); });
         CAPTURE(text);
         CAPTURE(message);
         CHECK(message.find("mine.json: ") == 0);

@@ -9,6 +9,7 @@
 
 #include <doctest/doctest.h>
 
+#include <unistd.h>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -17,9 +18,9 @@
 #include <limits>
 #include <memory>
 #include <string>
-#include <unistd.h>
 #include <vector>
 
+#include "message_of.hpp"
 #include "training.hpp"
 
 using namespace lamella;
@@ -92,15 +93,6 @@ struct listener {
     void on_finish(const train::run_info&) { heard.push_back("finish"); }
 };
 
-std::string message_of(const auto& body) {
-    try {
-        body();
-    } catch (const argument_error& e) {
-        return e.what();
-    }
-    return "nothing was thrown";
-}
-
 std::string temporary(const char* name) {
     return (std::filesystem::temp_directory_path() / (std::to_string(::getpid()) + name)).string();
 }
@@ -115,8 +107,8 @@ TEST_CASE("fit tells its callbacks of every step and epoch, and its last batch i
     CHECK(result.next_step == 10);
     CHECK(result.epoch_seconds.size() == 2);
     CHECK(result.epoch_loss.size() == 2);
-    CHECK(seen.heard == std::vector<std::string>{"start", "step", "step", "step", "step", "step", "epoch", "step", "step",
-                                                 "step", "step", "step", "epoch", "finish"});
+    CHECK(seen.heard == std::vector<std::string>{"start", "step", "step", "step", "step", "step", "epoch", "step",
+                                                 "step", "step", "step", "step", "epoch", "finish"});
     CHECK(seen.steps == std::vector<std::uint64_t>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9});
     CHECK(seen.in_epoch == std::vector<std::uint64_t>{0, 1, 2, 3, 4, 0, 1, 2, 3, 4});
     CHECK(seen.epochs == std::vector<std::uint64_t>{0, 0, 0, 0, 0, 1, 1, 1, 1, 1});
@@ -290,12 +282,13 @@ TEST_CASE("what cannot be trained on is refused before anything happens, naming 
     const std::string before = io::state_sha256(run);
     listener seen;
     const auto refused = [&](const data::dataset& set, const train::fit_settings& settings) {
-        return message_of([&] { run.fit(set, settings, seen); });
+        return message_of<argument_error>([&] { run.fit(set, settings, seen); });
     };
     CHECK(refused(images(), {.epochs = 1, .batch = 0}) == "batch: expected at least 1, found 0");
     CHECK(refused(noisy_images(1, 0, shape, 4), {}) == "training set: expected at least one sample, found none");
     CHECK(refused(noisy_images(1, 5, {10, 9, 1}, 4), {}) == "image shape: expected 10x10x1, found 10x9x1");
-    CHECK(refused(noisy_images(1, 5, shape, 5), {}) == "classes of noisy images: expected at most the network's outputs, 4, found 5");
+    CHECK(refused(noisy_images(1, 5, shape, 5), {}) ==
+          "classes of noisy images: expected at most the network's outputs, 4, found 5");
     CHECK(refused(images(), {.epochs = 2, .batch = 16, .first_step = 11}) == "first step: expected 0..10, found 11");
     data::dataset mislabelled = images();
     mislabelled.labels(3) = 9;
@@ -364,8 +357,8 @@ TEST_CASE("a resumed run's log holds every step once, wherever the run before it
                 // The loss of an epoch that was resumed in its midst is the mean of what was run of it.
                 REQUIRE(resumed.size() == whole.size());
                 for (std::size_t i = 0; i < whole.size(); ++i)
-                    CHECK((resumed[i] == whole[i] || (whole[i].starts_with("{\"epoch\"") &&
-                                                      resumed[i].substr(0, 10) == whole[i].substr(0, 10))));
+                    CHECK((resumed[i] == whole[i] ||
+                           (whole[i].starts_with("{\"epoch\"") && resumed[i].substr(0, 10) == whole[i].substr(0, 10))));
             }
     }
     std::filesystem::remove(path);
@@ -382,8 +375,9 @@ TEST_CASE("a loss that is no number is null in the log") {
         log.on_step({run, 0, 0, 0, score, std::nan(""), 0, 0, 0, 16});
         log.on_epoch({run, 0, 1, std::numeric_limits<double>::infinity(), 0, 0, 16});
     }
-    CHECK(lines_of(path) == std::vector<std::string>{"{\"step\":0,\"epoch\":0,\"loss\":null,\"accuracy\":0.000000}",
-                                                     "{\"epoch\":0,\"loss\":null,\"accuracy\":0.000000,\"seconds\":0.000}"});
+    CHECK(lines_of(path) ==
+          std::vector<std::string>{"{\"step\":0,\"epoch\":0,\"loss\":null,\"accuracy\":0.000000}",
+                                   "{\"epoch\":0,\"loss\":null,\"accuracy\":0.000000,\"seconds\":0.000}"});
     std::filesystem::remove(path);
 }
 

@@ -271,7 +271,8 @@ TEST_CASE("statistics of a batch normalisation are read as PyTorch names them, w
     CHECK(state.tensors.at("net.1.started").mantissas == std::vector<std::int64_t>{1});
     const auto refused = [&] {
         write(directory / "w", file);
-        return message_of([&] { io::import_float(net, directory / "w"); }).substr((directory / "w").size() + 2);
+        return message_of<file_error>([&] { io::import_float(net, directory / "w"); })
+            .substr((directory / "w").size() + 2);
     };
     file[4].values[1] = -1;
     CHECK(refused() == "1.running_var element 1: expected a variance from 0, found one below it");

@@ -41,7 +41,8 @@ std::string idx_error(const bytes& images, const bytes& labels, int classes = 10
     const scratch directory;
     put(directory / "i", images);
     put(directory / "l", labels);
-    const std::string text = message_of([&] { lamella::data::read_idx(directory / "i", directory / "l", classes); });
+    const std::string text =
+        message_of<lamella::file_error>([&] { lamella::data::read_idx(directory / "i", directory / "l", classes); });
     const std::size_t at = text.find(directory / "");  // the second path in "one a picture of ..." stays
     return at == 0 ? text.substr((directory / "").size()) : text;
 }
@@ -119,7 +120,7 @@ TEST_CASE("a file is read whole up to the caller's limit") {
         CHECK(lamella::data::read_file(directory / "f", size + 1) == content);
         CHECK(lamella::data::read_file(directory / "f", std::size_t{1} << 60) == content);
         if (size > 0)
-            CHECK(message_of([&] {
+            CHECK(message_of<lamella::file_error>([&] {
                       lamella::data::read_file(directory / "f", size - 1);
                   }).starts_with((directory / "f") + ": size: expected at most " + std::to_string(size - 1) + " byte"));
     }
@@ -127,14 +128,14 @@ TEST_CASE("a file is read whole up to the caller's limit") {
 
 TEST_CASE("a file that is missing or no file is an error that names it") {
     const scratch directory;
-    CHECK(message_of([&] { lamella::data::read_file(directory / "absent", 10); }) ==
+    CHECK(message_of<lamella::file_error>([&] { lamella::data::read_file(directory / "absent", 10); }) ==
           (directory / "absent") + ": file: expected a readable file, found No such file or directory");
-    CHECK(message_of([&] { lamella::data::read_file(directory / "", 10); }) ==
+    CHECK(message_of<lamella::file_error>([&] { lamella::data::read_file(directory / "", 10); }) ==
           (directory / "") + ": file: expected a regular file, found something else");
-    CHECK(message_of([&] { lamella::data::read_file("/dev/zero", 10); }) ==
+    CHECK(message_of<lamella::file_error>([&] { lamella::data::read_file("/dev/zero", 10); }) ==
           "/dev/zero: file: expected a regular file, found something else");
     put(directory / "f", good_labels);
-    CHECK(message_of([&] {
+    CHECK(message_of<lamella::file_error>([&] {
               lamella::data::read_idx(directory / "absent", directory / "f", 10);
           }).starts_with((directory / "absent") + ": file: "));
 }
@@ -174,7 +175,7 @@ TEST_CASE("a damaged .gz file is refused, whatever its damage") {
     const std::string path = directory / "f.gz";
     const auto error_of = [&](const bytes& content, std::size_t largest = 1000) {
         put(path, content);
-        const std::string text = message_of([&] { lamella::data::read_file(path, largest); });
+        const std::string text = message_of<lamella::file_error>([&] { lamella::data::read_file(path, largest); });
         return text.starts_with(path + ": ") ? text.substr(path.size() + 2) : text;
     };
     const bytes content = joined({}, 500, 1, 251), packed = gzip(content);
@@ -203,24 +204,25 @@ TEST_CASE("a .gz file that unpacks to more than the limit is refused") {
     const bytes bomb = gzip(bytes(20'000'000, 0));
     REQUIRE(bomb.size() < 30'000);
     put(directory / "bomb.gz", bomb);
-    CHECK(message_of([&] { lamella::data::read_file(directory / "bomb.gz", 1'000'000); }) ==
+    CHECK(message_of<lamella::file_error>([&] { lamella::data::read_file(directory / "bomb.gz", 1'000'000); }) ==
           (directory / "bomb.gz") + ": size: expected at most 1000000 bytes, found more");
     put(directory / "i.gz", gzip(numbers({2051, 1000, 1000, 1000})));
-    CHECK(message_of([&] {
+    CHECK(message_of<lamella::file_error>([&] {
               lamella::data::read_idx(directory / "i.gz", directory / "l.gz", 10);
           }).find("size: expected 1000000000 bytes after the header, as it says") != std::string::npos);
     bytes long_images = good_images;
     long_images.resize(1'000'000);
     put(directory / "i.gz", gzip(long_images));
     put(directory / "l.gz", gzip(good_labels));
-    CHECK(message_of([&] { lamella::data::read_idx(directory / "i.gz", directory / "l.gz", 10); }) ==
-          (directory / "i.gz") + ": size: expected 40 bytes of content, found more bytes after them");
+    CHECK(message_of<lamella::file_error>([&] {
+              lamella::data::read_idx(directory / "i.gz", directory / "l.gz", 10);
+          }) == (directory / "i.gz") + ": size: expected 40 bytes of content, found more bytes after them");
 }
 #else
 TEST_CASE("without zlib a .gz file is refused with the reason") {
     const scratch directory;
     put(directory / "f.gz", good_labels);
-    CHECK(message_of([&] { lamella::data::read_file(directory / "f.gz", 100); }) ==
+    CHECK(message_of<lamella::file_error>([&] { lamella::data::read_file(directory / "f.gz", 100); }) ==
           (directory / "f.gz") +
               ": gzip: expected an unpacked file, since this program was built without zlib "
               "(lamella::zlib), found a .gz file");
@@ -229,14 +231,15 @@ TEST_CASE("without zlib a .gz file is refused with the reason") {
 
 TEST_CASE("an MNIST directory with missing files or of another shape is refused") {
     const scratch directory;
-    CHECK(message_of([&] { lamella::data::read_mnist(directory / "absent"); }) ==
+    CHECK(message_of<lamella::file_error>([&] { lamella::data::read_mnist(directory / "absent"); }) ==
           (directory / "absent/train-images-idx3-ubyte") +
               ": file: expected this file, raw or .gz (examples/get-data.sh fetches it), found neither");
     put(directory / "train-images-idx3-ubyte", good_images);
-    CHECK(message_of([&] { lamella::data::read_mnist(directory / ""); }).find("train-labels-idx1-ubyte: file: ") !=
-          std::string::npos);
+    CHECK(message_of<lamella::file_error>([&] {
+              lamella::data::read_mnist(directory / "");
+          }).find("train-labels-idx1-ubyte: file: ") != std::string::npos);
     put(directory / "train-labels-idx1-ubyte", good_labels);
-    CHECK(message_of([&] {
+    CHECK(message_of<lamella::file_error>([&] {
               lamella::data::read_mnist(directory / "");
           }).ends_with("train-images-idx3-ubyte: shape: expected 60000 x 28 x 28, found 3 x 2 x 4"));
 }

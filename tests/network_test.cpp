@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "message_of.hpp"
 #include "training.hpp"
 
 using namespace lamella;
@@ -26,7 +27,8 @@ using integers = std::vector<std::int64_t>;
 integers mantissas_of(const gemm::event_operand& o) {
     const gemm::stored_images& s = o.stored;
     const auto at = [&](std::int64_t i) -> std::int64_t {
-        return o.view.in_bytes() ? static_cast<const std::int8_t*>(s.data)[i] : static_cast<const std::int16_t*>(s.data)[i];
+        return o.view.in_bytes() ? static_cast<const std::int8_t*>(s.data)[i]
+                                 : static_cast<const std::int16_t*>(s.data)[i];
     };
     integers inside;
     bool border_is_zero = true;
@@ -59,13 +61,20 @@ struct recorded {
 struct recorder : gemm::observer {
     std::deque<recorded> events;  // references stay valid
     void on_gemm(const gemm::gemm_event& e) override {
-        recorded r{e.where, e.probe, e.layer, e.macs, mantissas_of(e.a), mantissas_of(e.b),
-                   {e.a.view.width, e.a.view.exponent}, {e.b.view.width, e.b.view.exponent}};
+        recorded r{e.where,
+                   e.probe,
+                   e.layer,
+                   e.macs,
+                   mantissas_of(e.a),
+                   mantissas_of(e.b),
+                   {e.a.view.width, e.a.view.exponent},
+                   {e.b.view.width, e.b.view.exponent}};
         if (e.a.seen != nullptr) r.wide_zeros_a = e.a.seen->zeros;
         if (e.gate != nullptr) {
             r.gated = true;
             for (std::int64_t m = 0; m < e.a.view.rows.size(); ++m)
-                for (std::int64_t n = 0; n < e.b.view.rows.size(); ++n) r.dead += e.gate[e.gate_rows.offset(m) + n] <= 0;
+                for (std::int64_t n = 0; n < e.b.view.rows.size(); ++n)
+                    r.dead += e.gate[e.gate_rows.offset(m) + n] <= 0;
         }
         events.push_back(std::move(r));
     }
@@ -89,9 +98,12 @@ void each_mac(const nn::geometry& g, std::int64_t samples, Visit&& visit) {
                             const std::int64_t y = oy * g.stride + ky - g.padding, x = ox * g.stride + kx - g.padding;
                             if (y < 0 || y >= g.in.height || x < 0 || x >= g.in.width) continue;
                             for (std::int64_t ic = 0; ic < g.in.channels; ++ic)
-                                visit(static_cast<std::size_t>(((s * g.out.height + oy) * g.out.width + ox) * g.out.channels + oc),
-                                      static_cast<std::size_t>(((s * g.in.height + y) * g.in.width + x) * g.in.channels + ic),
-                                      static_cast<std::size_t>(((oc * g.kernel_height + ky) * g.kernel_width + kx) * g.in.channels + ic),
+                                visit(static_cast<std::size_t>(
+                                          ((s * g.out.height + oy) * g.out.width + ox) * g.out.channels + oc),
+                                      static_cast<std::size_t>(
+                                          ((s * g.in.height + y) * g.in.width + x) * g.in.channels + ic),
+                                      static_cast<std::size_t>(
+                                          ((oc * g.kernel_height + ky) * g.kernel_width + kx) * g.in.channels + ic),
                                       static_cast<std::size_t>(oc));
                         }
 }
@@ -205,7 +217,8 @@ void check_products(const Blueprint& blueprint, const nn::image_shape& shape, st
     }
     CHECK(propagated_macs == macs);
     CHECK(integers(in_error.data.begin(), in_error.data.end()) ==
-          drained(propagated, gemm::accumulator_bound(backward, forward, g.kernel_height * g.kernel_width * g.out.channels),
+          drained(propagated,
+                  gemm::accumulator_bound(backward, forward, g.kernel_height * g.kernel_width * g.out.channels),
                   shift));
     CHECK(in_error.exponent == wg[0]->format_a.exponent + ff.format_b.exponent + shift);
 }
@@ -236,15 +249,6 @@ void run_steps(Network& net, const data::dataset& set, std::size_t batch, std::u
         net.train_step(train::view_of(set, index), labels_of(set, at, batch), step);
         crude_update(net);
     }
-}
-
-std::string message_of(const auto& body) {
-    try {
-        body();
-    } catch (const argument_error& e) {
-        return e.what();
-    }
-    return "nothing was thrown";
 }
 
 }  // namespace
@@ -279,7 +283,8 @@ TEST_CASE("a stride past the kernel leaves the pixels between without an error, 
 TEST_CASE("the GEMMs of random geometries equal plain loops") {
     for (std::uint64_t seed = 100; seed < 160; ++seed) {
         random_sequence random = random_of(seed);
-        const std::int64_t kernel = random.between(1, 5), padding = random.between(0, static_cast<std::int32_t>(kernel) - 1);
+        const std::int64_t kernel = random.between(1, 5),
+                           padding = random.between(0, static_cast<std::int32_t>(kernel) - 1);
         const auto side = [&] { return std::max<std::int64_t>(kernel - 2 * padding, random.between(1, 9)); };
         const nn::image_shape shape{side(), side(), random.between(1, 4)};
         const nn::conv2d blueprint{random.between(1, 5), kernel, random.between(1, 4), padding};
@@ -299,7 +304,8 @@ TEST_CASE("samples whose error is zero are left out of EP and WG without changin
         const int forward = random.between(2, 16), backward = random.between(2, 16), learned = random.between(1, 4);
         check_products(blueprint, shape, random.between(1, 9), forward, backward, seed, -20, learned);
     }
-    for (int learned = 1; learned <= 4; ++learned) check_products(nn::linear{10}, {1, 1, 84}, 64, 8, 8, 10, -20, learned);
+    for (int learned = 1; learned <= 4; ++learned)
+        check_products(nn::linear{10}, {1, 1, 84}, 64, 8, 8, 10, -20, learned);
 }
 
 TEST_CASE("the GEMMs of linear equal plain loops") {
@@ -520,8 +526,9 @@ TEST_CASE("linear takes an image as it is, with and without flatten, forward and
 TEST_CASE("a sequential inside a sequential trains as its layers in a row do") {
     const auto flat = nn::sequential(nn::conv2d{3, 3}, nn::relu{}, nn::max_pool2d{2}, nn::flatten{}, nn::linear{6},
                                      nn::relu{}, nn::linear{5});
-    const auto nested = nn::sequential(nn::sequential(nn::conv2d{3, 3}, nn::relu{}, nn::max_pool2d{2}),
-                                       nn::sequential(nn::flatten{}, nn::sequential(nn::linear{6}, nn::relu{})), nn::linear{5});
+    const auto nested =
+        nn::sequential(nn::sequential(nn::conv2d{3, 3}, nn::relu{}, nn::max_pool2d{2}),
+                       nn::sequential(nn::flatten{}, nn::sequential(nn::linear{6}, nn::relu{})), nn::linear{5});
     CHECK(flat.describe() == nested.describe());
     auto first = fixed_network(flat, small, 8);
     auto second = fixed_network(nested, small, 8);
@@ -540,8 +547,9 @@ TEST_CASE("a sequential inside a sequential trains as its layers in a row do") {
 }
 
 TEST_CASE("the first layer propagates no error, the others gate theirs by the ReLU in front of them") {
-    auto net = fixed_network(nn::sequential(nn::conv2d{3, 3}, nn::relu{}, nn::conv2d{3, 3, 2, 1}, nn::relu{},
-                                            nn::flatten{}, nn::linear{5}), small, 8);
+    auto net = fixed_network(
+        nn::sequential(nn::conv2d{3, 3}, nn::relu{}, nn::conv2d{3, 3, 2, 1}, nn::relu{}, nn::flatten{}, nn::linear{5}),
+        small, 8);
     recorder seen;
     net.observe(seen);
     const data::dataset set = noisy_images(11, 4, small, 5);
@@ -614,14 +622,18 @@ TEST_CASE("images and labels that do not fit are refused before anything changes
     const snapshot before = snapshot::of(net);
     const auto index = positions(0, 4);
     const std::vector<std::uint8_t> labels{0, 1, 2, 3}, high{0, 5, 2, 3}, few{0, 1};
-    CHECK(message_of([&] { net.train_step(train::view_of(narrow, index), labels, 1); }) ==
+    CHECK(message_of<argument_error>([&] { net.train_step(train::view_of(narrow, index), labels, 1); }) ==
           "image shape: expected 12x12x2, found 12x11x2");
-    CHECK(message_of([&] { net.train_step(train::view_of(set, index), high, 1); }) == "label: expected 0 .. 4, found 5");
-    CHECK(message_of([&] { net.train_step(train::view_of(set, index), few, 1); }) ==
+    CHECK(message_of<argument_error>([&] { net.train_step(train::view_of(set, index), high, 1); }) ==
+          "label: expected 0 .. 4, found 5");
+    CHECK(message_of<argument_error>([&] { net.train_step(train::view_of(set, index), few, 1); }) ==
           "labels: expected 4 (one a sample), found 2");
-    CHECK(message_of([&] { net.train_step(train::view_of(set, {}), {}, 1); }) == "batch: expected at least one sample, found none");
-    CHECK(message_of([&] { net.score(train::view_of(set, index), high); }) == "label: expected 0 .. 4, found 5");
-    CHECK(message_of([&] { train::predict(net, narrow); }) == "image shape: expected 12x12x2, found 12x11x2");
+    CHECK(message_of<argument_error>([&] { net.train_step(train::view_of(set, {}), {}, 1); }) ==
+          "batch: expected at least one sample, found none");
+    CHECK(message_of<argument_error>([&] { net.score(train::view_of(set, index), high); }) ==
+          "label: expected 0 .. 4, found 5");
+    CHECK(message_of<argument_error>([&] { train::predict(net, narrow); }) ==
+          "image shape: expected 12x12x2, found 12x11x2");
     CHECK(snapshot::of(net) == before);
     data::dataset unlabelled = noisy_images(13, 4, small, 5);
     unlabelled.labels = xt::xtensor<std::uint8_t, 1>(std::array<std::size_t, 1>{3});
@@ -630,25 +642,27 @@ TEST_CASE("images and labels that do not fit are refused before anything changes
 
 TEST_CASE("geometries that make no sense are refused, naming what was expected") {
     const auto refused = [](const auto& blueprint, const nn::image_shape& shape) {
-        return message_of([&] { fixed_network(nn::sequential(blueprint), shape, 8); });
+        return message_of<argument_error>([&] { fixed_network(nn::sequential(blueprint), shape, 8); });
     };
     CHECK(refused(nn::conv2d{0, 3}, small) == "conv2d channels: expected at least 1, found 0");
     CHECK(refused(nn::conv2d{1, 0}, small) == "conv2d kernel height: expected at least 1, found 0");
     CHECK(refused(nn::conv2d{1, 3, 0}, small) == "conv2d stride: expected at least 1, found 0");
     CHECK(refused(nn::conv2d{1, 3, 1, 3}, small) == "conv2d padding: expected 0 .. kernel - 1, found 3");
     CHECK(refused(nn::conv2d{1, 3, 1, -1}, small) == "conv2d padding: expected 0 .. kernel - 1, found -1");
-    CHECK(refused(nn::conv2d{1, 13}, small) == "conv2d kernel: expected one that fits the padded input 12x12x2, found 13x13");
+    CHECK(refused(nn::conv2d{1, 13}, small) ==
+          "conv2d kernel: expected one that fits the padded input 12x12x2, found 13x13");
     CHECK(refused(nn::linear{0}, small) == "linear units: expected at least 1, found 0");
     CHECK(refused(nn::max_pool2d{3, -2}, small) == "max_pool2d stride: expected at least 1, found -2");
     CHECK(refused(nn::avg_pool2d{2, -1}, small) == "avg_pool2d stride: expected at least 1, found -1");
     CHECK(refused(nn::max_pool2d{16}, {20, 20, 1}) == "max_pool2d kernel: expected 1..15, found 16");
     CHECK(refused(nn::max_pool2d{0}, small) == "max_pool2d kernel: expected 1..15, found 0");
     CHECK(refused(nn::avg_pool2d{13}, small) == "avg_pool2d kernel: expected one that fits 12x12x2, found 13");
-    CHECK(message_of([] {
-              nn::network<nn::fixed, nn::sequential_model<nn::linear>> net(nn::sequential(nn::linear{2}), small, {}, 1, nullptr);
+    CHECK(message_of<argument_error>([] {
+              nn::network<nn::fixed, nn::sequential_model<nn::linear>> net(nn::sequential(nn::linear{2}), small, {}, 1,
+                                                                           nullptr);
           }) == "controller: expected one that decides the widths, found none");
     nn::fixed::settings idle;
     idle.kernels.threads = 0;
-    CHECK(message_of([&] { fixed_network(nn::sequential(nn::linear{2}), small, 8, 1, idle); }) ==
+    CHECK(message_of<argument_error>([&] { fixed_network(nn::sequential(nn::linear{2}), small, 8, 1, idle); }) ==
           "threads: expected at least 1, found 0");
 }

@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "message_of.hpp"
 #include "training.hpp"
 
 using namespace lamella;
@@ -65,15 +66,6 @@ std::vector<int> forward_widths(laps& controller, const std::vector<std::uint32_
         next(controller, step++);
     }
     return widths;
-}
-
-std::string message_of(const auto& body) {
-    try {
-        body();
-    } catch (const argument_error& e) {
-        return e.what();
-    }
-    return "nothing was thrown";
 }
 
 }  // namespace
@@ -265,7 +257,9 @@ TEST_CASE("LAPS' settings come from text, and bad ones are refused by name") {
     laps_settings base;
     base.first_width = 12;
     CHECK(precision::parse_laps("0.5:0.5:1:1:0", base).first_width == 12);
-    const auto refused = [](const char* text) { return message_of([&] { precision::parse_laps(text); }); };
+    const auto refused = [](const char* text) {
+        return message_of<argument_error>([&] { precision::parse_laps(text); });
+    };
     CHECK(refused("0.5:0.2:10:2") == "laps: expected hi:lo:every:patience:cooldown, found 0.5:0.2:10:2");
     CHECK(refused("") == "laps: expected hi:lo:every:patience:cooldown, found ");
     CHECK(refused("0.5:0.2:10:2:1:7") == "laps: expected hi:lo:every:patience:cooldown, found 0.5:0.2:10:2:1:7");
@@ -383,8 +377,7 @@ void ask(const Model& model, const data::dataset& set, int width, const probe_re
          const auto& prepare) {
     const nn::image_shape shape{static_cast<std::int64_t>(set.height()), static_cast<std::int64_t>(set.width()),
                                 static_cast<std::int64_t>(set.channels())};
-    nn::network<nn::fixed, Model> net(model, shape, {}, 3,
-                                      std::make_unique<asking>(width, request, outcome.results));
+    nn::network<nn::fixed, Model> net(model, shape, {}, 3, std::make_unique<asking>(width, request, outcome.results));
     net.observe(outcome.seen);
     prepare(net);
     const auto index = positions(0, set.size());
@@ -448,7 +441,8 @@ TEST_CASE("a probe's distance is that of the layer's sums at the two widths") {
                     for (std::size_t o = 0; o < 3; ++o) {
                         std::int64_t sum = 0;
                         for (std::size_t i = 0; i < 16; ++i)
-                            sum += clip(round_nearest(set.image(s)[i], da), to) * clip(round_nearest(weights[16 * o + i], dw), to);
+                            sum += clip(round_nearest(set.image(s)[i], da), to) *
+                                   clip(round_nearest(weights[16 * o + i], dw), to);
                         found.push_back(std::ldexp(static_cast<double>(sum), da + dw));
                     }
                 return found;
@@ -462,7 +456,8 @@ TEST_CASE("a probe's distance is that of the layer's sums at the two widths") {
             REQUIRE(outcome.results.size() == 1);
             const auto& r = outcome.results[0];
             CHECK(distance > 0);
-            CHECK(static_cast<double>(r.distance) * magnitude == doctest::Approx(distance * static_cast<double>(r.magnitude)).epsilon(1e-12));
+            CHECK(static_cast<double>(r.distance) * magnitude ==
+                  doctest::Approx(distance * static_cast<double>(r.magnitude)).epsilon(1e-12));
         }
     }
 }

@@ -1,4 +1,4 @@
-// What tests of files share: a directory that goes away, files as strings, and the message of an error.
+// What tests of files share: a directory that goes away, and files as strings.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -9,12 +9,13 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <lamella/core/errors.hpp>
 #include <span>
 #include <string>
 #include <string_view>
 #include <system_error>
 #include <vector>
+
+#include "message_of.hpp"
 
 // A directory of its own for each test, removed at its end.
 class scratch {
@@ -52,14 +53,4 @@ inline void put(const std::string& path, std::span<const std::uint8_t> content) 
 inline std::string get(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
     return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-
-template <class Error = lamella::file_error>
-std::string message_of(auto&& call) {
-    try {
-        call();
-    } catch (const Error& e) {
-        return e.what();
-    }
-    return "nothing was thrown";
 }

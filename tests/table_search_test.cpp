@@ -12,6 +12,8 @@
 
 #include <lamella/precision/table_search.hpp>
 
+#include "message_of.hpp"
+
 using namespace lamella;
 using namespace lamella::precision;
 
@@ -37,15 +39,6 @@ struct needs {
     }
 };
 
-std::string message_of(auto&& action) {
-    try {
-        action();
-    } catch (const argument_error& failure) {
-        return failure.what();
-    }
-    return {};
-}
-
 }  // namespace
 
 TEST_CASE("the top of a magnitude is the least power of two that is not below it") {
@@ -66,8 +59,9 @@ TEST_CASE("a table starts at the ranges, its width everywhere") {
     CHECK(text_of(rows) == "1.15,-1.17,4.12+6.10,2.14,-6.22");
     CHECK(text_of(parse_table(text_of(rows))) == text_of(rows));
     CHECK(text_of(starting_table(tops, 8)) == "1.7,-1.9,4.4+6.2,2.6,-6.14");
-    CHECK(message_of([&] { starting_table(tops, 17); }) == "width to start from: expected 2..16 bits, found 17");
-    CHECK(message_of([&] {
+    CHECK(message_of<argument_error>([&] { starting_table(tops, 17); }) ==
+          "width to start from: expected 2..16 bits, found 17");
+    CHECK(message_of<argument_error>([&] {
               starting_table(std::vector<operand_tops>{{0, 0, 0}, {0, 25, 0}});
           }) == "top of weight in layer 1: expected -24..24, found 25");
 }
@@ -133,6 +127,6 @@ TEST_CASE("where nothing less is allowed the present fractions stay") {
     const auto always_wrong = [](const std::vector<table_row>&) { return std::uint64_t{1}; };
     for (const role what : roles) lower_fractions(rows, what, 0, 0, always_wrong);
     CHECK(text_of(rows) == before);
-    CHECK(message_of([&] { lower_fractions(rows, role::gradient, 0, 0, always_wrong); }) ==
+    CHECK(message_of<argument_error>([&] { lower_fractions(rows, role::gradient, 0, 0, always_wrong); }) ==
           "role: expected activation, weight or error, found gradient");
 }

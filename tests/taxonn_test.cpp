@@ -16,6 +16,7 @@
 #include <lamella/precision/table.hpp>
 
 #include "layer_step.hpp"
+#include "message_of.hpp"
 #include "training.hpp"
 
 using namespace lamella;
@@ -74,15 +75,6 @@ std::vector<std::int64_t> multiplied(const gemm::gemm_event& e, gemm::workspace&
     for (std::int64_t i = 0; e.gate != nullptr && i < p.m() * p.n(); ++i)
         if (e.gate[e.gate_rows.offset(i / p.n()) + i % p.n()] <= 0) result[static_cast<std::size_t>(i)] = 0;
     return result;
-}
-
-std::string message_of(auto&& action) {
-    try {
-        action();
-    } catch (const argument_error& failure) {
-        return failure.what();
-    }
-    return {};
 }
 
 }  // namespace
@@ -288,13 +280,15 @@ TEST_CASE("configurations and steps that TaxoNN has no place for are refused by 
     taxonn_configuration c = taxonn();
     CHECK(&validated(c) == &c);
     c.multipliers = 1;
-    CHECK(message_of([&] { validated(c); }) == "multipliers: expected 2..65536, found 1");
+    CHECK(message_of<argument_error>([&] { validated(c); }) == "multipliers: expected 2..65536, found 1");
     c = taxonn();
     c.split = 256;
-    CHECK(message_of([&] { taxonn_emulator{c}; }) == "split: expected fewer than the multipliers, 256, found 256");
+    CHECK(message_of<argument_error>([&] { taxonn_emulator{c}; }) ==
+          "split: expected fewer than the multipliers, 256, found 256");
     c = taxonn();
     c.fill = -1;
-    CHECK(message_of([&] { count(c, {}, taxonn_use::inference); }) == "fill: expected 0..1000, found -1");
+    CHECK(message_of<argument_error>([&] { count(c, {}, taxonn_use::inference); }) ==
+          "fill: expected 0..1000, found -1");
 
     const data::dataset set = testing::noisy_images(3, 20, {4, 4, 1}, 3);
     const auto model = nn::sequential(nn::flatten{}, nn::linear{3});
@@ -302,10 +296,11 @@ TEST_CASE("configurations and steps that TaxoNN has no place for are refused by 
     {
         testing::training_run run(testing::fixed_network(model, {4, 4, 1}, 8), {}, set, 2, 4);
         run.net.observe(shapes);
-        CHECK(message_of([&] { run.step(0); }) == "samples of a step: expected 1, found 2");
+        CHECK(message_of<argument_error>([&] { run.step(0); }) == "samples of a step: expected 1, found 2");
     }
     generator r(1);
     gemm::gemm_event probe = layer_step(r, nn::convolution({1, 1, 4}, 3, 1, 1, 1, 0), 1).forward(0, 0);
     probe.probe = true;
-    CHECK(message_of([&] { shapes.on_gemm(probe); }) == "controller: expected one without probes, found a probe");
+    CHECK(message_of<argument_error>([&] { shapes.on_gemm(probe); }) ==
+          "controller: expected one without probes, found a probe");
 }

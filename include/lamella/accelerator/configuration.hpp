@@ -120,10 +120,7 @@ void each_number(Configuration& c, Visit&& visit) {
 // Returns c. Throws argument_error, naming the field, for a number out of its range, an order that is none, and tiles or
 // sums that do not fit their memory.
 inline const configuration& validated(const configuration& c) {
-    each_number(c, [](std::string_view name, int value, int lowest, int highest) {
-        if (value < lowest || value > highest)
-            throw argument_error(name, std::to_string(lowest) + ".." + std::to_string(highest), std::to_string(value));
-    });
+    each_number(c, require_between);
     if (!std::has_single_bit(static_cast<unsigned>(c.cores)))
         throw argument_error("cores", "a power of two", std::to_string(c.cores));
     if (!std::has_single_bit(static_cast<unsigned>(c.window)))

@@ -63,10 +63,7 @@ void each_number(Configuration& c, Visit&& visit) {
 
 // Returns c. Throws argument_error, naming the field, for a number out of its range and a split that leaves WG nothing.
 inline const taxonn_configuration& validated(const taxonn_configuration& c) {
-    each_number(c, [](std::string_view name, int value, int lowest, int highest) {
-        if (value < lowest || value > highest)
-            throw argument_error(name, std::to_string(lowest) + ".." + std::to_string(highest), std::to_string(value));
-    });
+    each_number(c, require_between);
     if (c.split >= c.multipliers)
         throw argument_error("split", "fewer than the multipliers, " + std::to_string(c.multipliers),
                              std::to_string(c.split));

@@ -20,6 +20,12 @@ class argument_error : public error {
         : error(std::string(name) + ": expected " + std::string(expected) + ", found " + std::string(found)) {}
 };
 
+// Throws argument_error unless lowest <= value <= highest.
+inline void require_between(std::string_view name, int value, int lowest, int highest) {
+    if (value < lowest || value > highest)
+        throw argument_error(name, std::to_string(lowest) + ".." + std::to_string(highest), std::to_string(value));
+}
+
 // A file is missing, unreadable, unwritable, or does not hold what it should.
 class file_error : public error {
   public:
