@@ -1,6 +1,6 @@
 // Slice products of a whole training run: what a dense machine and what the zero-skipping one would have issued, from
 // the real data of every step, per plane pair too. Equal, number for number, to count_by_definition (counting.hpp), at
-// one to two percent of a training step (tests/slice_counts_test.cpp, bench/emulator; how: slice_plan.hpp).
+// about one percent of a training step (tests/slice_counts_test.cpp, bench/emulator; how: slice_plan.hpp).
 // The counting rule is a reconstruction: counting.hpp says what is sourced.
 //
 //   accelerator::slice_counts counts(slice::encoding::sign_magnitude, best_path(), net.products());
