@@ -58,7 +58,8 @@ while read -r moment; do
 done <"$work/moments"
 echo "killed $kills times, $with of them with a checkpoint left: $failed did not resume to the same hash"
 
-# A disk that holds one checkpoint and a half.
+# A disk that holds one checkpoint and a half. The last run may have been killed before it left one.
+run --checkpoint "$work/saved" >"$work/out"
 size=$(wc -c <"$work/saved")
 mkdir "$work/disk"
 if mount -t tmpfs -o "size=$((size + size / 2))" lamella "$work/disk" 2>"$work/err"; then
