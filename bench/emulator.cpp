@@ -1,9 +1,9 @@
-// The accelerator model's own speed: slice products a second of the cycle-by-cycle emulator, and what counting costs as a
-// share of a LeNet-5 training step (batch 64, generated digits, LAPS).
+// The accelerator model's own speed: slice products a second of the cycle-by-cycle emulator, and what counting costs as
+// a share of a LeNet-5 training step (batch 64, generated digits, LAPS).
 //
 //   emulate/<stage>        items: slice products; every GEMM of that stage of a step in mid-training
-//   step_with/<observers>  a training step; `share`: how much longer steps with observers take than those without, both in
-//                          turn in one run, so that what observers do to caches is in it
+//   step_with/<observers>  a training step; `share`: how much longer steps with observers take than those without,
+//                          both in turn in one run, so that what observers do to caches is in it
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -94,9 +94,9 @@ double middle(std::vector<double> times) {
     return std::accumulate(first, last, 0.0) / static_cast<double>(last - first);
 }
 
-// `every`: of the counters; 0 for slice products alone. Blocks of as many steps, or 16, have observers or not, in the order of the
-// Thue-Morse sequence, which has no period that probes or batches could share. A block begins a step before the counted
-// one, for what iterative balance remembers.
+// `every`: of the counters; 0 for slice products alone. Blocks of as many steps, or 16, have observers or not, in the
+// order of the Thue-Morse sequence, which has no period that probes or batches could share. A block begins a step
+// before the counted one, for what iterative balance remembers.
 void step_with(benchmark::State& state, std::uint64_t every, accelerator::lane_balance balance) {
     run training;
     configuration c = accelerator::hnpu();

@@ -258,8 +258,11 @@ int main(int argc, char** argv) {
     operand_options o;
     o.run.threads = 1;
     o.run.model = "lenet5";
-    app.add_option("--data", o.run.data, "folder with MNIST or CIFAR-10, or `generated`; without it LAMELLA_DATA is looked at");
-    app.add_option("--model", o.run.model, "network")->check(CLI::IsMember({"lenet5", "mlp", "cnn3"}))->capture_default_str();
+    app.add_option("--data", o.run.data,
+                   "folder with MNIST or CIFAR-10, or `generated`; without it LAMELLA_DATA is looked at");
+    app.add_option("--model", o.run.model, "network")
+        ->check(CLI::IsMember({"lenet5", "mlp", "cnn3"}))
+        ->capture_default_str();
     app.add_option("--lr", o.run.lr, "learning rate (default 0.03)");
     app.add_option("--at", o.at, "step whose operands are captured; may be repeated");
     app.add_option("--precision", o.run.precision, "controller: laps, fixed:W or fixed:FF,EP")->capture_default_str();

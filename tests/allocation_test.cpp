@@ -43,8 +43,12 @@ void* operator new(std::size_t n, std::align_val_t a) { return take_or_throw(n, 
 void* operator new[](std::size_t n, std::align_val_t a) { return take_or_throw(n, static_cast<std::size_t>(a)); }
 void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return take(n, usual); }
 void* operator new[](std::size_t n, const std::nothrow_t&) noexcept { return take(n, usual); }
-void* operator new(std::size_t n, std::align_val_t a, const std::nothrow_t&) noexcept { return take(n, static_cast<std::size_t>(a)); }
-void* operator new[](std::size_t n, std::align_val_t a, const std::nothrow_t&) noexcept { return take(n, static_cast<std::size_t>(a)); }
+void* operator new(std::size_t n, std::align_val_t a, const std::nothrow_t&) noexcept {
+    return take(n, static_cast<std::size_t>(a));
+}
+void* operator new[](std::size_t n, std::align_val_t a, const std::nothrow_t&) noexcept {
+    return take(n, static_cast<std::size_t>(a));
+}
 void operator delete(void* p) noexcept { give_back(p); }
 void operator delete[](void* p) noexcept { give_back(p); }
 void operator delete(void* p, std::size_t) noexcept { give_back(p); }
@@ -161,7 +165,8 @@ TEST_CASE("no step of a residual network with batch normalisation takes memory a
 }
 
 TEST_CASE("no optimizer takes memory after the first step") {
-    for (const optim::rule rule : {optim::rule::momentum, optim::rule::sgd, optim::rule::adam, optim::rule::adamw, optim::rule::sign}) {
+    for (const optim::rule rule :
+         {optim::rule::momentum, optim::rule::sgd, optim::rule::adam, optim::rule::adamw, optim::rule::sign}) {
         CAPTURE(name_of(rule));
         optim::optimizer_settings settings;
         settings.rule = rule;

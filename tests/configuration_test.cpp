@@ -78,8 +78,8 @@ TEST_CASE("what is no configuration is refused by name") {
 }
 
 TEST_CASE("a directory is no file to read a configuration from") {
-    CHECK_THROWS_WITH_AS(read_configuration("."), ".: file: expected one that can be read, found an error while reading",
-                         file_error);
+    CHECK_THROWS_WITH_AS(read_configuration("."),
+                         ".: file: expected one that can be read, found an error while reading", file_error);
 }
 
 TEST_CASE("validation names the field") {
@@ -101,7 +101,8 @@ TEST_CASE("validation names the field") {
     c = hnpu();
     c.order[0] = c.order[1];
     CHECK(message(c).starts_with("order: "));
-    each_number(c, [](std::string_view, int value, int lowest, int highest) { CHECK((lowest <= value && value <= highest)); });
+    each_number(
+        c, [](std::string_view, int value, int lowest, int highest) { CHECK((lowest <= value && value <= highest)); });
 }
 
 TEST_CASE("TaxoNN's array survives JSON, and what is none is refused by name") {

@@ -28,7 +28,9 @@ namespace {
 
 configuration any_configuration(generator& r) {
     configuration c;
-    const auto pick = [&](std::initializer_list<int> values) { return values.begin()[draw(r, 0, static_cast<std::int64_t>(values.size()) - 1)]; };
+    const auto pick = [&](std::initializer_list<int> values) {
+        return values.begin()[draw(r, 0, static_cast<std::int64_t>(values.size()) - 1)];
+    };
     c.cores = pick({1, 2, 4, 8, 16, 32});
     c.lanes = pick({1, 2, 3, 4, 7});
     c.multipliers = pick({1, 2, 3, 4, 8, 16});
@@ -52,16 +54,20 @@ configuration any_configuration(generator& r) {
 
 std::string describe(const configuration& c) {
     std::string text;
-    each_number(c, [&](std::string_view name, int value, int, int) { text += std::string(name) + " " + std::to_string(value) + ", "; });
+    each_number(c, [&](std::string_view name, int value, int, int) {
+        text += std::string(name) + " " + std::to_string(value) + ", ";
+    });
     text += std::string(name_of(c.index)) + (c.input_skip ? " in" : "") + (c.output_skip ? " out " : " ");
-    text += std::string(name_of(c.balance)) + " " + std::string(name_of(c.overflow)) + " " + std::string(name_of(c.products));
+    text += std::string(name_of(c.balance)) + " " + std::string(name_of(c.overflow)) + " " +
+            std::string(name_of(c.products));
     text += " " + std::string(slice::name_of(c.encoding));
     for (const dimension d : c.order) text += " " + std::string(name_of(d));
     return text;
 }
 
 // The kernels' result of an event, by one execution.
-std::vector<std::int64_t> multiplied(const gemm::gemm_event& e, gemm::execution how, slice::encoding digits, gemm::workspace& memory) {
+std::vector<std::int64_t> multiplied(const gemm::gemm_event& e, gemm::execution how, slice::encoding digits,
+                                     gemm::workspace& memory) {
     const gemm::problem p{e.a.view, e.b.view};
     std::vector<std::int64_t> result(static_cast<std::size_t>(p.m() * p.n()));
     gemm::output to;
@@ -93,8 +99,10 @@ void compare(const datapath_counts& closed, const datapath_counts& walked) {
 // Many rows that one core each walks: what counters take a vector of rows and of tiles at a time.
 int run_many_rows(std::uint64_t seed, std::array<int, 3>& met) {
     generator r(seed);
-    const std::int64_t channels = std::array<std::int64_t, 4>{1, 3, 8, 16}[seed % 4], outputs = draw(r, 1, 3) * (seed % 3 == 0 ? 8 : 1);
-    layer_step layer(r, nn::convolution({draw(r, 7, 10), draw(r, 7, 10), channels}, outputs, 3, 3, 1, draw(r, 0, 1)), draw(r, 2, 4));
+    const std::int64_t channels = std::array<std::int64_t, 4>{1, 3, 8, 16}[seed % 4],
+                       outputs = draw(r, 1, 3) * (seed % 3 == 0 ? 8 : 1);
+    layer_step layer(r, nn::convolution({draw(r, 7, 10), draw(r, 7, 10), channels}, outputs, 3, 3, 1, draw(r, 0, 1)),
+                     draw(r, 2, 4));
     configuration c = any_configuration(r);
     c.order = {dimension::batch, dimension::output_channels, dimension::plane_pairs, dimension::input_channels};
     c.cores = std::array<int, 4>{1, 2, 4, 8}[seed / 2 % 4];
@@ -159,9 +167,11 @@ int run_case(std::uint64_t seed, std::array<int, 8>& met) {
 
             const std::int64_t columns = e.b.view.rows.size();
             for (std::size_t i = 0; i < expected.size(); ++i) {
-                const std::int64_t m = static_cast<std::int64_t>(i) / columns, n = static_cast<std::int64_t>(i) % columns;
+                const std::int64_t m = static_cast<std::int64_t>(i) / columns,
+                                   n = static_cast<std::int64_t>(i) % columns;
                 const bool needed = !c.output_skip || e.gate == nullptr || e.gate[e.gate_rows.offset(m) + n] > 0;
-                const std::int64_t sum = c.overflow == overflow::wrap ? wrapped(expected[i], c.accumulator_bits) : expected[i];
+                const std::int64_t sum =
+                    c.overflow == overflow::wrap ? wrapped(expected[i], c.accumulator_bits) : expected[i];
                 REQUIRE(result[i] == (needed ? sum : -1));
             }
             compare(counter.count(e, a_streams), walked);
@@ -201,8 +211,8 @@ TEST_CASE("counters that take rows and tiles by vectors equal the emulator") {
 }
 
 TEST_CASE("in training, counters of sampled steps equal the emulator on a recording of them") {
-    const auto model = nn::sequential(nn::conv2d{5, 3, 1, 1}, nn::relu{}, nn::max_pool2d{2}, nn::conv2d{4, 3}, nn::relu{},
-                                      nn::flatten{}, nn::linear{6});
+    const auto model = nn::sequential(nn::conv2d{5, 3, 1, 1}, nn::relu{}, nn::max_pool2d{2}, nn::conv2d{4, 3},
+                                      nn::relu{}, nn::flatten{}, nn::linear{6});
     const nn::image_shape shape{9, 9, 2};
     const data::dataset images = testing::noisy_images(3, 32, shape, 6);
     for (const lane_balance balance : {lane_balance::greedy, lane_balance::iterative}) {
@@ -242,7 +252,8 @@ TEST_CASE("of the steps with probes every n-th is counted, and a resumed run's c
     precision::laps_settings settings;
     settings.every = 4;  // probes at steps 3, 7, 11, ...: none of which a sample of every second step meets
     const auto make = [&] {
-        return nn::make_network<nn::fixed>(model, shape, nn::fixed::settings{}, std::uint64_t{3}, std::make_unique<precision::laps>(settings));
+        return nn::make_network<nn::fixed>(model, shape, nn::fixed::settings{}, std::uint64_t{3},
+                                           std::make_unique<precision::laps>(settings));
     };
     const auto train = [&](auto& net, std::uint64_t first, std::uint64_t end) {
         const auto index = testing::positions(0, 8);
@@ -319,8 +330,9 @@ TEST_CASE("two banks hide the shorter of accumulating and draining, one bank hid
 
 TEST_CASE("a step runs FF up and WG, EP, WU down, updates beside the array") {
     const auto order = training_step(2);
-    const std::vector<phase> expected{{0, stage::feed_forward},      {1, stage::feed_forward},      {1, stage::weight_gradient},
-                                      {1, stage::error_propagation}, {1, stage::weight_update},     {0, stage::weight_gradient},
+    const std::vector<phase> expected{{0, stage::feed_forward},    {1, stage::feed_forward},
+                                      {1, stage::weight_gradient}, {1, stage::error_propagation},
+                                      {1, stage::weight_update},   {0, stage::weight_gradient},
                                       {0, stage::weight_update}};
     CHECK(order == expected);
     const auto line = schedule(order, [](const phase& p) { return p.where == stage::weight_update ? 100 : 10; });

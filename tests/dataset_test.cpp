@@ -159,7 +159,8 @@ TEST_CASE("arrays of any number type become a set of the same values") {
     for (std::size_t i = 0; i < 24; ++i)
         CHECK(std::ldexp(static_cast<float>(set.images.data()[i]), set.exponent) == images.data()[i]);
 
-    const xt::xtensor<std::uint8_t, 4> bytes = xt::cast<std::uint8_t>(xt::reshape_view(xt::arange<int>(24), {2, 3, 2, 2}));
+    const xt::xtensor<std::uint8_t, 4> bytes =
+        xt::cast<std::uint8_t>(xt::reshape_view(xt::arange<int>(24), {2, 3, 2, 2}));
     const auto kept = lamella::data::from_arrays(bytes, labels, 2, "bytes", -5);
     CHECK(std::is_same_v<decltype(kept), const dataset>);
     CHECK(kept.exponent == -5);

@@ -67,7 +67,8 @@ TEST_CASE("slices add up to the mantissa, over all mantissas of all widths") {
     for (const encoding e : encodings)
         for (int width = min_width; width <= max_width; ++width) {
             int wrong = 0;
-            for (const std::int16_t m : all_mantissas<std::int16_t>(width)) wrong += slice::join(e, slice::split(e, m, width)) != m;
+            for (const std::int16_t m : all_mantissas<std::int16_t>(width))
+                wrong += slice::join(e, slice::split(e, m, width)) != m;
             CAPTURE(name_of(e));
             CAPTURE(width);
             CHECK(wrong == 0);
@@ -187,7 +188,8 @@ TEST_CASE("bytes of rows add up row by row, whatever the row length") {
         slice::detail::with_row_sum(columns, [&](auto row_sum) {
             for (std::int64_t row = 0; row < rows; ++row) {
                 std::uint64_t expected = 0;
-                for (std::int64_t c = 0; c < columns; ++c) expected += bytes[static_cast<std::size_t>(row * columns + c)];
+                for (std::int64_t c = 0; c < columns; ++c)
+                    expected += bytes[static_cast<std::size_t>(row * columns + c)];
                 wrong += row_sum(bytes.data() + row * columns) != expected;
             }
         });

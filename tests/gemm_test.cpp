@@ -24,7 +24,9 @@ constexpr std::array encodings{encoding::sign_magnitude, encoding::twos_compleme
 struct generator {
     std::mt19937_64 bits;
     explicit generator(std::uint64_t seed) : bits(seed) {}
-    std::int64_t upto(std::int64_t most) { return static_cast<std::int64_t>(bits() % static_cast<std::uint64_t>(most + 1)); }
+    std::int64_t upto(std::int64_t most) {
+        return static_cast<std::int64_t>(bits() % static_cast<std::uint64_t>(most + 1));
+    }
     std::int64_t between(std::int64_t least, std::int64_t most) { return least + upto(most - least); }
     bool one_in(std::int64_t n) { return upto(n - 1) == 0; }
 };
@@ -99,7 +101,7 @@ struct operand {
                     if (g.one_in(40)) empty = !empty;
                     m = empty ? 0 : m;
                     break;
-                case 5: m = g.one_in(20) ? m : m % 16 % (largest + 1); break;            // heavy tails: empty high slices
+                case 5: m = g.one_in(20) ? m : m % 16 % (largest + 1); break;  // heavy tails: empty high slices
                 default: m = share < 20 ? 0 : -g.upto(largest); break;                   // nothing, or negatives alone
             }
             data[i] = static_cast<Mantissa>(m);
@@ -189,7 +191,8 @@ struct gemm_case {
             for (std::int64_t n = 0; n < size.n; ++n) {
                 std::int64_t sum = 0;
                 for (std::int64_t k = 0; k < size.k; ++k)
-                    sum += std::int64_t{x[static_cast<std::size_t>(m * size.k + k)]} * y[static_cast<std::size_t>(n * size.k + k)];
+                    sum += std::int64_t{x[static_cast<std::size_t>(m * size.k + k)]} *
+                           y[static_cast<std::size_t>(n * size.k + k)];
                 if (what == kind::wide) {
                     sum = rounded(sum + (bias.empty() ? 0 : bias[static_cast<std::size_t>(n)]), out.shift);
                     if (out.seen != nullptr) expected_seen.add(static_cast<std::int32_t>(sum));
@@ -211,11 +214,13 @@ struct gemm_case {
             (what == kind::narrow ? out.narrow : out.wide) = narrow.data();
         }
         multiply(p, out, how, memory);
-        const bool same = what == kind::exact ? exact == expected
-                                              : std::equal(expected.begin(), expected.end(), narrow.begin(), narrow.end());
+        const bool same = what == kind::exact
+                              ? exact == expected
+                              : std::equal(expected.begin(), expected.end(), narrow.begin(), narrow.end());
         if (same && seen == expected_seen) return {};
-        return std::string(name_of(how.how)) + ' ' + std::string(name_of(how.isa)) + ' ' + std::string(name_of(how.digits)) +
-               " threads " + std::to_string(how.threads) + (same ? " histogram" : "") + "; ";
+        return std::string(name_of(how.how)) + ' ' + std::string(name_of(how.isa)) + ' ' +
+               std::string(name_of(how.digits)) + " threads " + std::to_string(how.threads) +
+               (same ? " histogram" : "") + "; ";
     }
 };
 
@@ -288,7 +293,8 @@ TEST_CASE("every execution, path, encoding and number of threads gives the plain
 TEST_CASE("shapes worth several threads give the plain product") {
     workspace memory;
     std::uint64_t seed = 1000000;
-    for (const shape s : {shape{131, 203, 97}, {64, 64, 600}, {1000, 10, 150}, {9, 700, 300}, {30, 70, 5000}, {7, 5, 40000}})
+    for (const shape s :
+         {shape{131, 203, 97}, {64, 64, 600}, {1000, 10, 150}, {9, 700, 300}, {30, 70, 5000}, {7, 5, 40000}})
         for (const auto& [width_a, width_b] : {std::pair{8, 8}, {5, 16}, {12, 12}, {16, 16}})
             run_case(++seed, s, width_a, width_b, memory);
 }
@@ -329,7 +335,9 @@ TEST_CASE("problems outside the contract are refused by every execution") {
         const problem good = plain_problem(data.data(), data.data(), 2, 3, 4);
         output out;
         out.rows = axis::linear(2, 3);
-        const auto refused = [&](const problem& p, const output& o) { CHECK_THROWS_AS(multiply(p, o, set, memory), argument_error); };
+        const auto refused = [&](const problem& p, const output& o) {
+            CHECK_THROWS_AS(multiply(p, o, set, memory), argument_error);
+        };
         refused(good, out);  // no destination
         out.exact = exact.data();
         multiply(good, out, set, memory);

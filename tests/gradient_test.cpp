@@ -22,14 +22,15 @@ constexpr double planted = 1.01;
 
 random_sequence random_of(std::uint64_t seed) { return random_sequence({.seed = seed, .use = stream::digits}); }
 
-// The values +-0.11, +-0.12, .. in a random order: no two equal, none near zero, so that no step of a central difference
-// crosses the kink of a ReLU or of a maximum.
+// The values +-0.11, +-0.12, .. in a random order: no two equal, none near zero, so that no step of a central
+// difference crosses the kink of a ReLU or of a maximum.
 std::vector<double> distinct_values(std::size_t count, std::uint64_t seed) {
     random_sequence random = random_of(seed);
     std::vector<double> values(count);
     for (std::size_t i = 0; i < count; ++i)
         values[i] = (0.11 + 0.01 * static_cast<double>(i)) * (random.below(2) == 0 ? 1 : -1);
-    for (std::size_t i = count; i > 1; --i) std::swap(values[i - 1], values[random.below(static_cast<std::uint32_t>(i))]);
+    for (std::size_t i = count; i > 1; --i)
+        std::swap(values[i - 1], values[random.below(static_cast<std::uint32_t>(i))]);
     return values;
 }
 

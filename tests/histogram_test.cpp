@@ -128,7 +128,8 @@ TEST_CASE("the largest magnitude is that of a plain loop, the lowest integer inc
                 want = std::max(want, value < 0 ? 0 - wide : wide);
             }
             for (const path isa : {path::scalar, path::avx2, path::avx512, path::neon})
-                if (available(isa)) REQUIRE(largest_magnitude(isa, x.data(), static_cast<std::int64_t>(x.size())) == want);
+                if (available(isa))
+                    REQUIRE(largest_magnitude(isa, x.data(), static_cast<std::int64_t>(x.size())) == want);
         }
     };
     check(std::int16_t{});

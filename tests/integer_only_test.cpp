@@ -30,8 +30,8 @@ namespace {
 
 constexpr int threads = 2;
 
-// On every thread that a parallel region of the library may use. Last on the calling thread itself: clang's OpenMP hands
-// its control word to the others as a region begins, and puts back what it was when the region ends.
+// On every thread that a parallel region of the library may use. Last on the calling thread itself: clang's OpenMP
+// hands its control word to the others as a region begins, and puts back what it was when the region ends.
 void on_all_threads(const auto& body) {
 #if LAMELLA_OPENMP
 #pragma omp parallel num_threads(threads)

@@ -2,9 +2,9 @@
 // twin's that follows from the quantisation steps and K. A factor of 1.01 does not fit in any of these bounds.
 //
 // Both layers get the same numbers: the wide input and error (exact in float64) and the 16-bit master weights. With
-// no_overflow nothing is clipped, so an operand is off by at most half a step: da = 2^(ea - 1), dw, de likewise (0 where
-// the quantiser shifted left). With A, W, E the largest magnitudes before quantisation, a product a w is off by at most
-// A dw + W da + da dw, and so
+// no_overflow nothing is clipped, so an operand is off by at most half a step: da = 2^(ea - 1), dw, de likewise (0
+// where the quantiser shifted left). With A, W, E the largest magnitudes before quantisation, a product a w is off by
+// at most A dw + W da + da dw, and so
 //
 //   output           K_ff (A dw + W da + da dw) + half a unit of the accumulator (a bias that was aligned to the right)
 //                    + half a unit of the wide tensor (when it dropped bits)
@@ -12,9 +12,9 @@
 //   weight gradient  K_wg (E da + A de + da de)
 //   bias gradient    K_wg de
 //
-// with K_ff = KH KW IC, K_ep = KH KW OC (each 1 for the channels of a depthwise convolution), K_wg = samples OH OW. Float64's own rounding is covered by 2^-50 of the largest
-// possible sum. ReLU, max pooling, subsampling and flatten are exact; the bounds of average pooling,
-// batch normalisation, sums and softmax are derived below.
+// with K_ff = KH KW IC, K_ep = KH KW OC (each 1 for the channels of a depthwise convolution), K_wg = samples OH OW.
+// Float64's own rounding is covered by 2^-50 of the largest possible sum. ReLU, max pooling, subsampling and flatten
+// are exact; the bounds of average pooling, batch normalisation, sums and softmax are derived below.
 #include <lamella/nn/network.hpp>
 
 #include <doctest/doctest.h>
@@ -62,7 +62,8 @@ bool within(const std::vector<double>& found, const std::vector<double>& expecte
     return true;
 }
 
-void check_within(const std::string& what, const std::vector<double>& found, const std::vector<double>& expected, double bound) {
+void check_within(const std::string& what, const std::vector<double>& found, const std::vector<double>& expected,
+                  double bound) {
     CAPTURE(what);
     CAPTURE(bound);
     CHECK(within(found, expected, bound));
@@ -78,7 +79,9 @@ struct formats : gemm::observer {
         for (const gemm::event_operand* o : {&event.a, &event.b}) {
             REQUIRE(o->view.width == 16);
             REQUIRE(o->clips.overflows == 0);
-            std::optional<int>& to = o->what == role::activation ? activation : o->what == role::weight ? weight : error;
+            std::optional<int>& to = o->what == role::activation ? activation
+                                     : o->what == role::weight   ? weight
+                                                                 : error;
             if (to) REQUIRE(*to == o->view.exponent);
             to = o->view.exponent;
         }
@@ -113,7 +116,8 @@ struct pair_of_layers {
     nn::fixed::tensor in, error;
     float64::tensor twin_in, twin_error;
 
-    pair_of_layers(const Blueprint& blueprint, const nn::image_shape& shape) : layer(blueprint), twin(blueprint), in_shape(shape) {
+    pair_of_layers(const Blueprint& blueprint, const nn::image_shape& shape)
+        : layer(blueprint), twin(blueprint), in_shape(shape) {
         constexpr radix_policy exact{radix_rule::no_overflow, 0, 0};
         engine.options.activation = engine.options.weight = engine.options.error = exact;
         engine.options.activation_rounding = engine.options.weight_rounding = engine.options.error_rounding =
@@ -285,7 +289,8 @@ TEST_CASE("overlapping windows lie within half a unit for each error that a pixe
         const std::int64_t shared = (blueprint.kernel + blueprint.stride - 1) / blueprint.stride;
         const nn::fixed::tensor& out = both.forward();
         const double reciprocal = std::ldexp(static_cast<double>(blueprint.kernel * blueprint.kernel), -31);
-        check_within("output", values_of(out), values_of(both.twin_forward().data), value_of(1, out.exponent) + A * reciprocal);
+        check_within("output", values_of(out), values_of(both.twin_forward().data),
+                     value_of(1, out.exponent) + A * reciprocal);
         const nn::fixed::tensor& in_error = both.backward();
         check_within("input error", values_of(in_error), values_of(both.twin_backward().data),
                      static_cast<double>(shared * shared) * (value_of(1, in_error.exponent - 1) + std::ldexp(E, -31)));
@@ -313,17 +318,18 @@ TEST_CASE("a mean never passes the largest value of its window, even of full 31-
 }
 
 // With s = sqrt(variance + 2^-17), x cut to units of which d is half (0 when nothing was dropped), X = x-hat:
-//   the mean is off by at most d + 2^-33, s by at most d (a deviation moves by no more than the values' root mean square
-//   does, adding 2^-17 makes it slower) and 2^-33 / 2^-8.5 (the variance is in Q32), its reciprocal by 2^-15 + 2^-26 of
-//   itself. So X is off by dX = (2 d + 2^-33) / s + |X| r with r = (d + 2^-24) / s + 2^-14, doubled for second-order
-//   terms, and by half a unit of Q12 and as much for x's offset.
+//   the mean is off by at most d + 2^-33, s by at most d (a deviation moves by no more than the values' root mean
+//   square does, adding 2^-17 makes it slower) and 2^-33 / 2^-8.5 (the variance is in Q32), its reciprocal by 2^-15 +
+//   2^-26 of itself. So X is off by dX = (2 d + 2^-33) / s + |X| r with r = (d + 2^-24) / s + 2^-14, doubled for
+//   second-order terms, and by half a unit of Q12 and as much for x's offset.
 //   output: scale dX, half a unit for the aligned shift, half a unit when bits were dropped
 //   gradients: N de for the shift, N (|X| de + |E| dX) for the scale, with de half a unit of the cut error
 //   input error: G = scale / s is off by r G, T = E - mean(E) - X mean(E X), at most |E| (2 + |X|^2), by
 //   dT = 2 de + dX |E| + |X| (|X| de + |E| dX); the three rounded coefficients add half a unit of the result for each
 //   unit of E, X and 1.
 TEST_CASE("batch normalisation lies within the bound of its two cuts and its fixed-point statistics") {
-    for (const nn::image_shape& shape : {nn::image_shape{8, 7, 5}, nn::image_shape{1, 1, 3}, nn::image_shape{16, 16, 16}})
+    for (const nn::image_shape& shape :
+         {nn::image_shape{8, 7, 5}, nn::image_shape{1, 1, 3}, nn::image_shape{16, 16, 16}})
         for (const int exponent : {-29, -22}) {
             CAPTURE(nn::to_string(shape));
             CAPTURE(exponent);
@@ -406,9 +412,9 @@ TEST_CASE("a residual sum lies within half a unit for each operand") {
 }
 
 // exp_negative is within 2^-26 relative and half a unit of Q31 (core/elementary.hpp), and the largest power is 1. So a
-// numerator is off by at most 2^-26 p' + 2^-32 and the sum by at most 2^-26 of itself and `classes` x 2^-32; with p <= 1
-// the quotient is off by at most 2^-25 + (1 + classes) 2^-32 (second-order terms double this at the very most), and it is
-// rounded to 2^-28.
+// numerator is off by at most 2^-26 p' + 2^-32 and the sum by at most 2^-26 of itself and `classes` x 2^-32; with p <=
+// 1 the quotient is off by at most 2^-25 + (1 + classes) 2^-32 (second-order terms double this at the very most), and
+// it is rounded to 2^-28.
 TEST_CASE("softmax cross-entropy lies within the bound of its fixed-point exponential") {
     random_sequence random({.seed = 8, .use = stream::digits});
     for (const std::int64_t classes : {1, 2, 10, 200})
@@ -426,11 +432,14 @@ TEST_CASE("softmax cross-entropy lies within the bound of its fixed-point expone
             const std::vector<double> v = values_of(logits);
             std::copy(v.begin(), v.end(), twin_logits.data.begin());
             std::vector<std::uint8_t> labels(samples);
-            for (std::uint8_t& l : labels) l = static_cast<std::uint8_t>(random.below(static_cast<std::uint32_t>(classes)));
+            for (std::uint8_t& l : labels)
+                l = static_cast<std::uint8_t>(random.below(static_cast<std::uint32_t>(classes)));
 
-            const double bound = 2 * (std::ldexp(1.0, -25) + std::ldexp(1.0 + static_cast<double>(classes), -32)) + std::ldexp(1.0, -29);
+            const double bound =
+                2 * (std::ldexp(1.0, -25) + std::ldexp(1.0 + static_cast<double>(classes), -32)) + std::ldexp(1.0, -29);
             CHECK(bound < std::ldexp(1.0, -14));
-            const std::vector<double> found = values_of(loss(logits, labels)), expected = values_of(twin(twin_logits, labels).data);
+            const std::vector<double> found = values_of(loss(logits, labels)),
+                                      expected = values_of(twin(twin_logits, labels).data);
             CHECK(within(found, expected, bound));
             if (classes > 1 && exponent < -20) check_within("error", found, expected, bound);  // else p may be 0 or 1
             CHECK(loss.score().correct == twin.score().correct);

@@ -83,7 +83,9 @@ struct layer_step {
         return merge ? gemm::axis::nested(extent, stride) : gemm::axis{extent, stride};
     }
 
-    layer_step(generator& r, const nn::geometry& geometry, std::int64_t count) : g(geometry), samples(count) { renew(r); }
+    layer_step(generator& r, const nn::geometry& geometry, std::int64_t count) : g(geometry), samples(count) {
+        renew(r);
+    }
     explicit layer_step(generator& r) {
         const auto random_geometry = [&] {
             const std::int64_t kernel_height = draw(r, 1, 4), kernel_width = draw(r, 1, 4);
@@ -148,8 +150,9 @@ struct layer_step {
     }
     gemm::event_operand patches() const {
         const std::int64_t row = activation.images.row(), image = activation.images.image();
-        return activation.seen(0, nest({samples, g.out.height, g.out.width}, {image, g.stride * row, g.stride * g.in.channels}),
-                               nest({1, g.kernel_height, g.kernel_width * g.in.channels}, {0, row, 1}));
+        return activation.seen(
+            0, nest({samples, g.out.height, g.out.width}, {image, g.stride * row, g.stride * g.in.channels}),
+            nest({1, g.kernel_height, g.kernel_width * g.in.channels}, {0, row, 1}));
     }
     gemm_event event(stage where, std::uint64_t step, int layer) const {
         gemm_event e;
@@ -195,8 +198,8 @@ struct layer_step {
                                  nest({samples, down, across}, {s.image(), s.row(), channels}),
                                  nest({taps_down, taps_across, channels}, {-s.row(), -channels, 1}));
                 e.b = weight.seen((top * g.kernel_width + left) * g.in.channels, gemm::axis::linear(g.in.channels, 1),
-                                  nest({taps_down, taps_across, channels},
-                                       {g.stride * g.kernel_width * g.in.channels, g.stride * g.in.channels, g.depth()}));
+                                  nest({taps_down, taps_across, channels}, {g.stride * g.kernel_width * g.in.channels,
+                                                                            g.stride * g.in.channels, g.depth()}));
                 if (tell_active) e.active = &active;
                 if (gated) e.gate = values.data() + (y * g.in.width + x) * g.in.channels;
                 e.gate_rows = nest({samples, down, across}, {g.in.size(), g.stride * g.in.width * g.in.channels,
@@ -218,8 +221,8 @@ struct layer_step {
         return to_string(g.in) + " -> " + to_string(g.out) + ", kernel " + std::to_string(g.kernel_height) + "x" +
                std::to_string(g.kernel_width) + " stride " + std::to_string(g.stride) + " padding " +
                std::to_string(g.padding) + ", samples " + std::to_string(samples) + ", widths " +
-               std::to_string(activation.width) + " " + std::to_string(weight.width) + " " + std::to_string(error.width) +
-               (merge ? " merged" : "") + (flat ? " flat" : "") +
+               std::to_string(activation.width) + " " + std::to_string(weight.width) + " " +
+               std::to_string(error.width) + (merge ? " merged" : "") + (flat ? " flat" : "") +
                (tell_active ? " of which " + std::to_string(active.size()) + " active" : "");
     }
 };

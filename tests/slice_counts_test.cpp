@@ -70,7 +70,10 @@ TEST_CASE("the fast counts equal the definition, event by event") {
         layer_step layer(r);
         if (seed % 4 == 3) {  // larger images, some of which are left out
             const std::int64_t stride = draw(r, 1, 2), padding = draw(r, 0, 1);
-            layer = layer_step(r, nn::convolution({draw(r, 7, 9), draw(r, 7, 9), draw(r, 1, 3)}, draw(r, 9, 20), 3, 3, stride, padding), 5);
+            layer = layer_step(
+                r,
+                nn::convolution({draw(r, 7, 9), draw(r, 7, 9), draw(r, 1, 3)}, draw(r, 9, 20), 3, 3, stride, padding),
+                5);
         }
         const slice::encoding digits = encoding_of(seed / isa.size());
         slice_counts counts(digits, isa[seed % isa.size()]);
@@ -96,8 +99,8 @@ TEST_CASE("the fast counts equal the definition, event by event") {
                 REQUIRE(counts.last().pairs == expected.pairs);
                 REQUIRE(counts.last() == expected);
                 const bool gate = e.gate != nullptr;
-                left_out += e.active != nullptr && !e.active->empty() && e.active->size() < static_cast<std::size_t>(layer.samples) &&
-                            e.a.stored.image() >= 256;
+                left_out += e.active != nullptr && !e.active->empty() &&
+                            e.active->size() < static_cast<std::size_t>(layer.samples) && e.a.stored.image() >= 256;
                 ++chosen[gate ? 3 : static_cast<std::size_t>(e.where)][expected.a_streams ? 0 : 1];
             }
         }
@@ -156,8 +159,16 @@ TEST_CASE("a few products counted by hand") {
     gemm_event e;
     e.samples = 1;
     e.macs = 8;
-    e.a = {{a.data(), 8, 0, gemm::axis::linear(1, 4), gemm::axis::linear(4, 1)}, {a.data(), 1, 1, 1, 4}, role::activation, nullptr, {}};
-    e.b = {{b.data(), 8, 0, gemm::axis::linear(2, 4), gemm::axis::linear(4, 1)}, {b.data(), 1, 1, 1, 8}, role::weight, nullptr, {}};
+    e.a = {{a.data(), 8, 0, gemm::axis::linear(1, 4), gemm::axis::linear(4, 1)},
+           {a.data(), 1, 1, 1, 4},
+           role::activation,
+           nullptr,
+           {}};
+    e.b = {{b.data(), 8, 0, gemm::axis::linear(2, 4), gemm::axis::linear(4, 1)},
+           {b.data(), 1, 1, 1, 8},
+           role::weight,
+           nullptr,
+           {}};
     slice_counts counts(slice::encoding::sign_magnitude);
     counts.on_gemm(e);
     CHECK(counts.last().a == accelerator::operand_slices{4, 8});  // 0x03, 0x00, -0x11, 0x10
@@ -239,7 +250,8 @@ struct same_counts : gemm::observer {
 
 auto padded_model() {
     return nn::sequential(nn::conv2d{4, 3, 1, 1}, nn::relu{}, nn::max_pool2d{2}, nn::depthwise_conv2d{3, 1, 1},
-                          nn::relu{}, nn::conv2d{6, 3, 2, 1}, nn::relu{}, nn::flatten{}, nn::linear{12}, nn::relu{}, nn::linear{5});
+                          nn::relu{}, nn::conv2d{6, 3, 2, 1}, nn::relu{}, nn::flatten{}, nn::linear{12}, nn::relu{},
+                          nn::linear{5});
 }
 constexpr nn::image_shape small{10, 9, 2};
 
@@ -261,7 +273,8 @@ void train_steps(Network& net, const data::dataset& set, std::uint64_t first, st
         net.predict(view);  // evaluation is not counted
         net.parameters([&](auto& p) {
             for (std::size_t i = 0; i < p.mantissa.size(); ++i)
-                p.mantissa[i] = static_cast<std::int16_t>(p.mantissa[i] * 31 / 32 - (p.gradient[i] > 0) + (p.gradient[i] < 0));
+                p.mantissa[i] =
+                    static_cast<std::int16_t>(p.mantissa[i] * 31 / 32 - (p.gradient[i] > 0) + (p.gradient[i] < 0));
         });
     }
 }

@@ -105,17 +105,20 @@ TEST_CASE("a new width keeps the memory of the first one") {
 TEST_CASE("a group bit stands for four digits") {
     CHECK(slice::groups_of(0) == 0);
     CHECK(slice::groups_of(~std::uint64_t{0}) == 0xffff);
-    for (int bit = 0; bit < 64; ++bit) CHECK(slice::groups_of(std::uint64_t{1} << bit) == std::uint64_t{1} << (bit / 4));
+    for (int bit = 0; bit < 64; ++bit)
+        CHECK(slice::groups_of(std::uint64_t{1} << bit) == std::uint64_t{1} << (bit / 4));
     CHECK(slice::groups_of(0x8000000000000010u) == 0x8002u);
 }
 
 TEST_CASE("every path finds the group bits of any number of words, and zeros behind them") {
     random_sequence draw({17, 0, 0, stream::split});
     for (std::int64_t words = 1; words < 40; ++words) {
-        std::vector<std::uint64_t> bits(static_cast<std::size_t>(words)), want(static_cast<std::size_t>((words + 3) / 4));
+        std::vector<std::uint64_t> bits(static_cast<std::size_t>(words)),
+            want(static_cast<std::size_t>((words + 3) / 4));
         std::int64_t count = 0;
         for (std::size_t w = 0; w < bits.size(); ++w) {
-            bits[w] = (std::uint64_t{draw.next()} << 32 | draw.next()) & (std::uint64_t{draw.next()} << 32 | draw.next());
+            bits[w] =
+                (std::uint64_t{draw.next()} << 32 | draw.next()) & (std::uint64_t{draw.next()} << 32 | draw.next());
             if (draw.below(3) == 0) bits[w] &= bits[w] << 7 & bits[w] >> 5;
             want[w / 4] |= slice::groups_of(bits[w]) << (16 * (w % 4));
             for (std::uint64_t rest = bits[w]; rest != 0; rest &= rest - 1) ++count;

@@ -1,4 +1,5 @@
-// What tests of training share: images and networks small enough to train in a moment, and a run's whole state as values.
+// What tests of training share: images and networks small enough to train in a moment, and a run's whole state as
+// values.
 #pragma once
 
 #include <lamella/core/random.hpp>
@@ -125,7 +126,8 @@ class snapshot final : public state_visitor {
             [&](auto span) {
                 if (!restoring_) {
                     const bool fresh =
-                        tensors.emplace(name, tensor_values{{span.begin(), span.end()}, width, exponent ? *exponent : 0})
+                        tensors
+                            .emplace(name, tensor_values{{span.begin(), span.end()}, width, exponent ? *exponent : 0})
                             .second;
                     if (!fresh) throw std::logic_error("two tensors are named " + name);
                     return;

@@ -7,8 +7,9 @@ namespace example {
 
 inline const auto lenet5 = [] {
     using namespace lamella;
-    return nn::sequential(nn::conv2d{6, 5}, nn::relu{}, nn::max_pool2d{2}, nn::conv2d{16, 5}, nn::relu{}, nn::max_pool2d{2},
-                          nn::flatten{}, nn::linear{120}, nn::relu{}, nn::linear{84}, nn::relu{}, nn::linear{10});
+    return nn::sequential(nn::conv2d{6, 5}, nn::relu{}, nn::max_pool2d{2}, nn::conv2d{16, 5}, nn::relu{},
+                          nn::max_pool2d{2}, nn::flatten{}, nn::linear{120}, nn::relu{}, nn::linear{84}, nn::relu{},
+                          nn::linear{10});
 }();
 inline auto mlp(std::int64_t first, std::int64_t second) {
     using namespace lamella;

@@ -1,6 +1,6 @@
-// The options that the example programs share, in one definition: names, defaults, units, checks. The first choice named
-// is the default. `make_...` turn them into the library's settings; a value out of range is an argument_error that names
-// the option.
+// The options that the example programs share, in one definition: names, defaults, units, checks. The first choice
+// named is the default. `make_...` turn them into the library's settings; a value out of range is an argument_error
+// that names the option.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -38,52 +38,78 @@ struct options {
 inline void declare(CLI::App& app, options& o, const std::vector<std::string>& models) {
     o.model = models.front();
     const auto choice = [](std::vector<std::string> names) { return CLI::IsMember(std::move(names)); };
-    app.add_option("--data", o.data, "folder with the data set, or `generated`; without it LAMELLA_DATA is looked at, else\n"
-                                     "digits are generated")
+    app.add_option("--data", o.data,
+                   "folder with the data set, or `generated`; without it LAMELLA_DATA is looked at, else\n"
+                   "digits are generated")
         ->group("Data");
-    app.add_option("--images", o.images, "training images used, the first ones; 0: all")->capture_default_str()->group("Data");
-    app.add_option("--valid", o.valid, "training samples kept back for validation")->capture_default_str()->group("Data");
+    app.add_option("--images", o.images, "training images used, the first ones; 0: all")
+        ->capture_default_str()
+        ->group("Data");
+    app.add_option("--valid", o.valid, "training samples kept back for validation")
+        ->capture_default_str()
+        ->group("Data");
 
     app.add_option("--model", o.model, "network")->check(choice(models))->capture_default_str()->group("Network");
     app.add_option("--arithmetic", o.arithmetic, "integers, or the float32 twin of the same network")
         ->check(choice({"fixed", "float32"}))->capture_default_str()->group("Network");
-    app.add_option("--feedback", o.feedback, "how errors reach hidden layers: back-propagation, or direct feedback alignment")
-        ->check(choice({"propagated", "direct"}))->capture_default_str()->group("Network");
+    app.add_option("--feedback", o.feedback,
+                   "how errors reach hidden layers: back-propagation, or direct feedback alignment")
+        ->check(choice({"propagated", "direct"}))
+        ->capture_default_str()
+        ->group("Network");
 
-    app.add_option("--precision", o.precision,
-                   "controller: laps, fixed:W or fixed:FF,EP (widths 2..16 bits), cyclic:LOWEST:HIGHEST:PERIOD,\n"
-                   "progressive:WIDTHS:EVERY:EPS, gradient-diversity:WIDTHS:EVERY, quantisation-error:THRESHOLD:EVERY,\n"
-                   "table:I.F,I.F,I.F (of A, W, E; rows of layers joined by +); A/B: A for feed-forward, B for error\n"
-                   "propagation; @LAYER=LOWEST..HIGHEST bounds a layer (a number, first, last or all)")
-        ->capture_default_str()->group("Precision");
+    app.add_option(
+           "--precision", o.precision,
+           "controller: laps, fixed:W or fixed:FF,EP (widths 2..16 bits), cyclic:LOWEST:HIGHEST:PERIOD,\n"
+           "progressive:WIDTHS:EVERY:EPS, gradient-diversity:WIDTHS:EVERY, quantisation-error:THRESHOLD:EVERY,\n"
+           "table:I.F,I.F,I.F (of A, W, E; rows of layers joined by +); A/B: A for feed-forward, B for error\n"
+           "propagation; @LAYER=LOWEST..HIGHEST bounds a layer (a number, first, last or all)")
+        ->capture_default_str()
+        ->group("Precision");
     app.add_option("--laps", o.laps, "laps' hi:lo:every:patience:cooldown (shares, shares, steps, probes, probes)")
         ->capture_default_str()->group("Precision");
-    app.add_option("--first-width", o.first_width, "bits that laps starts at")->capture_default_str()->group("Precision");
-    app.add_option("--radix", o.radix,
-                   "exponent of A and E: least-error, no-overflow, overflow-rate:R (share clipped); of A/E, A/E/W apart")
-        ->capture_default_str()->group("Precision");
+    app.add_option("--first-width", o.first_width, "bits that laps starts at")
+        ->capture_default_str()
+        ->group("Precision");
+    app.add_option(
+           "--radix", o.radix,
+           "exponent of A and E: least-error, no-overflow, overflow-rate:R (share clipped); of A/E, A/E/W apart")
+        ->capture_default_str()
+        ->group("Precision");
     app.add_option("--allowance", o.allowance, "probability that an exponent of A or E moves by one step")
         ->capture_default_str()->group("Precision");
     app.add_option("--rounding", o.rounding, "of A and E")
         ->check(choice({"stochastic", "nearest"}))->capture_default_str()->group("Precision");
     app.add_option("--encoding", o.encoding, "slices of a mantissa; changes counts and laps' ladder, never a product")
-        ->check(choice({"sign-magnitude", "twos-complement", "signed-slice"}))->capture_default_str()->group("Precision");
+        ->check(choice({"sign-magnitude", "twos-complement", "signed-slice"}))
+        ->capture_default_str()
+        ->group("Precision");
 
     app.add_option("--optimizer", o.optimizer, "update rule")
         ->check(choice({"momentum", "sgd", "adam", "adamw", "sign"}))->capture_default_str()->group("Training");
     app.add_option("--lr", o.lr, "learning rate (default 0.03; adam, adamw 0.001; sign 0.0001)")->group("Training");
-    app.add_option("--momentum", o.momentum, "momentum, or Adam's first decay")->capture_default_str()->group("Training");
+    app.add_option("--momentum", o.momentum, "momentum, or Adam's first decay")
+        ->capture_default_str()
+        ->group("Training");
     app.add_option("--weight-decay", o.weight_decay, "weight decay")->capture_default_str()->group("Training");
     app.add_option("--schedule", o.schedule, "learning rate over the run")
         ->check(choice({"cosine", "step", "onecycle", "constant"}))->capture_default_str()->group("Training");
     app.add_option("--loss", o.loss, "what is made small")
         ->check(choice({"cross-entropy", "mean-square"}))->capture_default_str()->group("Training");
-    app.add_option("--label-smoothing", o.label_smoothing, "share of a label given to all classes alike, of cross-entropy")
-        ->capture_default_str()->group("Training");
+    app.add_option("--label-smoothing", o.label_smoothing,
+                   "share of a label given to all classes alike, of cross-entropy")
+        ->capture_default_str()
+        ->group("Training");
     app.add_option("--clip-norm", o.clip_norm, "longest mean gradient of a step, a 2-norm; 0: any")
         ->capture_default_str()->group("Training");
-    app.add_option("--epochs", o.epochs, "epochs")->check(CLI::PositiveNumber)->capture_default_str()->group("Training");
-    app.add_option("--batch", o.batch, "samples a step")->check(CLI::PositiveNumber)->capture_default_str()->group("Training");
+    app.add_option("--epochs", o.epochs, "epochs")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str()
+        ->group("Training");
+    app.add_option("--batch", o.batch, "samples a step")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str()
+        ->group("Training");
     app.add_option("--seed", o.seed, "seed of weights, order and rounding")->capture_default_str()->group("Training");
     app.add_option("--stop-after", o.stop_after, "stop after so many steps of the run; 0: run to the end")
         ->capture_default_str()->group("Training");
@@ -91,19 +117,25 @@ inline void declare(CLI::App& app, options& o, const std::vector<std::string>& m
     app.add_option("--threads", o.threads, "threads; 0: LAMELLA_THREADS, else one a core")
         ->check(CLI::NonNegativeNumber)->capture_default_str()->group("Machine");
     app.add_option("--path", o.path, "instruction set: auto (LAMELLA_PATH, else the fastest), or a path's name")
-        ->check(choice({"auto", "scalar", "avx2", "avx_vnni", "avx512", "neon", "neon_dot"}))->capture_default_str()->group("Machine");
+        ->check(choice({"auto", "scalar", "avx2", "avx_vnni", "avx512", "neon", "neon_dot"}))
+        ->capture_default_str()
+        ->group("Machine");
     app.add_option("--execution", o.execution, "of the products")
         ->check(choice({"fused", "sliced", "reference"}))->capture_default_str()->group("Machine");
 
     app.add_option("--log", o.log, "write a JSON Lines log of steps and epochs")->group("Output");
     app.add_option("--trace", o.trace, "write the precision trace as CSV")->group("Output");
-    app.add_option("--checkpoint", o.checkpoint, "write a checkpoint at the end, and as --save-every says")->group("Output");
+    app.add_option("--checkpoint", o.checkpoint, "write a checkpoint at the end, and as --save-every says")
+        ->group("Output");
     app.add_option("--save-every", o.save_every, "steps from one checkpoint to the next; 0: only at the end")
         ->capture_default_str()->group("Output");
-    app.add_option("--resume", o.resume, "continue the run of this checkpoint")->check(CLI::ExistingFile)->group("Output");
+    app.add_option("--resume", o.resume, "continue the run of this checkpoint")
+        ->check(CLI::ExistingFile)
+        ->group("Output");
     app.add_option("--eval", o.eval, "only evaluate this checkpoint")->check(CLI::ExistingFile)->group("Output");
     CLI::Option* const report =
-        app.add_option("--report", o.report, "folder for report.json, .txt and .html: what the run costs on an accelerator")
+        app.add_option("--report", o.report,
+                       "folder for report.json, .txt and .html: what the run costs on an accelerator")
             ->group("Output");
     app.add_option("--accelerator", o.accelerator,
                    "of the report: hnpu, or a JSON file (fields: accelerator/configuration.hpp)")
@@ -114,10 +146,11 @@ inline void declare(CLI::App& app, options& o, const std::vector<std::string>& m
                    "another table of energies for the report, a JSON file (accelerator/energy_json.hpp)")
         ->needs(report)->check(CLI::ExistingFile)->group("Output");
     app.add_flag("--json", o.json, "print one JSON object as the last line")->group("Output");
-    app.footer("Environment: LAMELLA_DATA (folder with mnist/ and cifar-10/), LAMELLA_PATH, LAMELLA_THREADS.\n"
-               "Ctrl-C ends a run after its step and leaves a checkpoint. Results go to standard output, all else to\n"
-               "standard error; nothing is coloured. Exit status: 0; 1 for a wrong value, file or setting; 100 and more\n"
-               "for options that are not understood; 130 after Ctrl-C, 143 after SIGTERM.");
+    app.footer(
+        "Environment: LAMELLA_DATA (folder with mnist/ and cifar-10/), LAMELLA_PATH, LAMELLA_THREADS.\n"
+        "Ctrl-C ends a run after its step and leaves a checkpoint. Results go to standard output, all else to\n"
+        "standard error; nothing is coloured. Exit status: 0; 1 for a wrong value, file or setting; 100 and more\n"
+        "for options that are not understood; 130 after Ctrl-C, 143 after SIGTERM.");
 }
 
 inline std::string environment(const char* name) {

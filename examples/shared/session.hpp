@@ -24,8 +24,8 @@ struct sets {
     std::optional<lamella::data::dataset> valid;
 };
 
-// The set called `name`, which read(folder) takes from --data, from LAMELLA_DATA/name or from shared/data/name beside the
-// sources; otherwise what generated() gives. Cut to --images, with --valid of them kept back.
+// The set called `name`, which read(folder) takes from --data, from LAMELLA_DATA/name or from shared/data/name beside
+// the sources; otherwise what generated() gives. Cut to --images, with --valid of them kept back.
 template <class Read, class Generated>
 sets load_sets(const options& o, const std::string& name, Read&& read, Generated&& generated) {
     using namespace lamella;
@@ -220,7 +220,8 @@ json train(Network& net, const options& o, const sets& data) {
     });
 
     train::fit_result fitted;
-    if (o.eval.empty()) fitted = train::fit(net, optimizer, data.train, settings, progress, logging, changes, interrupt, checkpoints);
+    if (o.eval.empty())
+        fitted = train::fit(net, optimizer, data.train, settings, progress, logging, changes, interrupt, checkpoints);
     if (trace) trace->flush();
     if (trace_file) trace_file->flush();
     if (interrupt.requested()) throw interrupted(interrupt.signal(), fitted.next_step, saved);
@@ -330,7 +331,8 @@ template <class Model>
 json build_and_train(const Model& model, const options& o, const sets& data) {
     using namespace lamella;
     if (!o.report.empty()) make_accelerator(o);
-    const nn::image_shape input{static_cast<std::int64_t>(data.train.height()), static_cast<std::int64_t>(data.train.width()),
+    const nn::image_shape input{static_cast<std::int64_t>(data.train.height()),
+                                static_cast<std::int64_t>(data.train.width()),
                                 static_cast<std::int64_t>(data.train.channels())};
     if (o.arithmetic == "fixed") {
         nn::network<nn::fixed, Model> net(model, input, make_fixed(o), o.seed, make_controller(o));

@@ -1,5 +1,6 @@
 // A zero-skipping bit-slice accelerator as data: the sizes of its blocks and what they may skip. Start here, then read
-// datapath.hpp (what is counted), ioss.hpp (cores), ran.hpp (the tree that merges and drains), optc_cycles.hpp, control.hpp.
+// datapath.hpp (what is counted), ioss.hpp (cores), ran.hpp (the tree that merges and drains), optc_cycles.hpp,
+// control.hpp.
 //
 // Sourced (abstracts of COOL CHIPS 2021, JSSC 2021 and IEEE Micro 2022, Han et al.): a slice-level reconfigurable core
 // that skips zero slices "in-out", a double-buffered aggregation network of adaptive bandwidth that keeps cores busy at
@@ -40,8 +41,8 @@ inline constexpr std::array<std::string_view, 3> lane_balance_names{"none", "gre
 inline constexpr std::array<std::string_view, 4> dimension_names{"plane-pairs", "output-channels", "input-channels",
                                                                  "batch"};
 inline constexpr std::array<std::string_view, 2> overflow_names{"report", "wrap"};
-inline constexpr std::array<std::string_view, 4> dataflow_names{"weight-stationary", "output-stationary", "row-stationary",
-                                                                "no-local-reuse"};
+inline constexpr std::array<std::string_view, 4> dataflow_names{"weight-stationary", "output-stationary",
+                                                                "row-stationary", "no-local-reuse"};
 inline constexpr std::array<std::string_view, 3> product_kind_names{"slices", "sixteen-bit-slices", "native"};
 constexpr std::string_view name_of(index_format f) noexcept { return index_format_names[static_cast<std::size_t>(f)]; }
 constexpr std::string_view name_of(lane_balance b) noexcept { return lane_balance_names[static_cast<std::size_t>(b)]; }
@@ -72,7 +73,8 @@ struct configuration {
                                    dimension::input_channels};  // filled first to last; each once
     int accumulator_bits = 48;  // 8..64
     accelerator::overflow overflow = accelerator::overflow::report;
-    int native_multipliers = 4;  // 16-bit multipliers of a core in the native baseline, 1..256: one for each of its lanes
+    int native_multipliers =
+        4;  // 16-bit multipliers of a core in the native baseline, 1..256: one for each of its lanes
     product_kind products = product_kind::slices;
     slice::encoding encoding = slice::encoding::sign_magnitude;
     int optc_lanes = 16;    // elements that the optimizer core takes up a cycle, 1..4096
@@ -117,8 +119,8 @@ void each_number(Configuration& c, Visit&& visit) {
     visit("dram_bits_a_cycle", c.dram_bits_a_cycle, 1, 65536);
 }
 
-// Returns c. Throws argument_error, naming the field, for a number out of its range, an order that is none, and tiles or
-// sums that do not fit their memory.
+// Returns c. Throws argument_error, naming the field, for a number out of its range, an order that is none, and tiles
+// or sums that do not fit their memory.
 inline const configuration& validated(const configuration& c) {
     each_number(c, require_between);
     if (!std::has_single_bit(static_cast<unsigned>(c.cores)))
@@ -135,7 +137,8 @@ inline const configuration& validated(const configuration& c) {
     const std::int64_t tile = wide(c.buffer_rows + c.buffer_partners) * c.buffer_depth * max_width +
                               wide(c.buffer_rows) * c.buffer_partners * c.accumulator_bits;
     if (tile > wide(c.buffer_kbytes) * 8192)
-        throw argument_error("buffer_kbytes", "room for a tile of " + std::to_string(tile) + " bits, operands of 16 bits",
+        throw argument_error("buffer_kbytes",
+                             "room for a tile of " + std::to_string(tile) + " bits, operands of 16 bits",
                              std::to_string(wide(c.buffer_kbytes) * 8192) + " bits");
     if (c.flow == dataflow::output_stationary && wide(c.sums_a_lane) * c.accumulator_bits > wide(c.register_bytes) * 8)
         throw argument_error("register_bytes", "room for sums_a_lane sums of accumulator_bits",

@@ -1,5 +1,5 @@
-// Accelerator configurations as JSON files: one flat object. Every key is a field of configuration.hpp by its name; what
-// is missing has hnpu()'s value. Needs nlohmann-json (`lamella::json`).
+// Accelerator configurations as JSON files: one flat object. Every key is a field of configuration.hpp by its name;
+// what is missing has hnpu()'s value. Needs nlohmann-json (`lamella::json`).
 //
 //   {"name": "small", "cores": 4, "lanes": 8, "balance": "greedy", "order": ["batch", "output-channels", "plane-pairs",
 //    "input-channels"], "input_skip": false}
@@ -121,7 +121,8 @@ inline configuration configuration_from_json(const std::string& text, const std:
     });
     if (const nlohmann::json* const value = find("order")) {
         if (!value->is_array() || value->size() != c.order.size())
-            throw file_error(path, "order", "an array of 4 names", value->is_array() ? std::to_string(value->size()) + " of them" : value->type_name());
+            throw file_error(path, "order", "an array of 4 names",
+                             value->is_array() ? std::to_string(value->size()) + " of them" : value->type_name());
         for (std::size_t i = 0; i < c.order.size(); ++i)
             c.order[i] = detail::choice_from<dimension>(path, "order", (*value)[i], dimension_names);
     }

@@ -1,10 +1,10 @@
 // Control: the order in which a training step's work goes over the blocks, and the time line that comes of it.
 //
 // Sourced: precision is set a layer, apart for feed-forward and error propagation (US20220222523A1, abstract); one
-// optimizer core updates the weights. Reconstruction: the order, which is the one in which this library trains. GEMMs use
-// the whole array and run one after the other; the optimizer core is a block of its own, so the update of a layer runs
-// beside the GEMMs that follow its WG and only what outlasts them costs time. It would be wrong to let a layer's EP read
-// weights that its update has already moved, so a layer's update begins when its EP has ended.
+// optimizer core updates the weights. Reconstruction: the order, which is the one in which this library trains. GEMMs
+// use the whole array and run one after the other; the optimizer core is a block of its own, so the update of a layer
+// runs beside the GEMMs that follow its WG and only what outlasts them costs time. It would be wrong to let a layer's
+// EP read weights that its update has already moved, so a layer's update begins when its EP has ended.
 #pragma once
 
 #include <algorithm>
@@ -56,8 +56,8 @@ std::vector<phase_time> schedule(const std::vector<phase>& order, Cycles&& cycle
 }
 // Cycles of a step if every layer had an array and an optimizer core of its own: the longest chain of phases that wait
 // for each other. An error reaches a layer through the EP of all layers above it, or, with direct feedback, through one
-// EP that begins when FF has ended. An update waits for its layer's WG, and for an EP that reads the same weights, which
-// direct feedback's does not.
+// EP that begins when FF has ended. An update waits for its layer's WG, and for an EP that reads the same weights,
+// which direct feedback's does not.
 template <class Cycles>
 std::uint64_t critical_path(int layers, bool direct_feedback, Cycles&& cycles) {
     const auto of = [&](int layer, stage where) { return static_cast<std::uint64_t>(cycles(phase{layer, where})); };

@@ -9,13 +9,13 @@
 //   ... train ...
 //   cycles.total(stage::feed_forward).cycles over cycles.steps() steps, cycles.at(layer, stage), cycles.probes() ...
 //
-// slice_counts takes about 1 % of a training step (0.6 to 1.4 in three quiet runs); a step whose cycles are counted takes
-// about a step more, so every 64th costs 1 to 2 % of a run and every 16th about 7 % (bench/emulator
+// slice_counts takes about 1 % of a training step (0.6 to 1.4 in three quiet runs); a step whose cycles are counted
+// takes about a step more, so every 64th costs 1 to 2 % of a run and every 16th about 7 % (bench/emulator
 // --benchmark_filter=step_with: LeNet-5, batch 64, one AVX-512 core, CPU time).
 // Iterative balance looks at the step before, too, and deals rows one by one: seven times as much.
 //
-// Probes of a controller are GEMMs of their own, counted apart. They come at regular steps, which a sample of every N-th
-// step could always miss; so of the steps with probes, too, every N-th is counted: probes() over probe_steps() of
+// Probes of a controller are GEMMs of their own, counted apart. They come at regular steps, which a sample of every
+// N-th step could always miss; so of the steps with probes, too, every N-th is counted: probes() over probe_steps() of
 // probe_steps_seen().
 // Reconstruction, as what it computes is: configuration.hpp says what is sourced.
 #pragma once
@@ -87,7 +87,8 @@ class counters final : public gemm::observer {
         return sum;
     }
 
-    // The sums, so that a resumed run goes on with them; not the rows of the step before, which iterative balance looks at.
+    // The sums, so that a resumed run goes on with them; not the rows of the step before, which iterative balance
+    // looks at.
     void visit(state_visitor& visitor) {
         for (sample* seen : {&sample_, &probe_sample_}) {
             const state_visitor::scope part(visitor, seen == &sample_ ? "training" : "probes");

@@ -36,7 +36,8 @@ struct stage_counts {
         width_macs += other.width_macs;
         return *this;
     }
-    // Mean over multiply-accumulates of the mean width of their two operands, in 2^-8 bits, rounded down; 0 without any.
+    // Mean over multiply-accumulates of the mean width of their two operands, in 2^-8 bits, rounded down; 0 without
+    // any.
     std::uint64_t mean_width_256() const noexcept {
         const std::uint64_t whole = macs == 0 ? 0 : width_macs / macs;  // of both operands
         return macs == 0 ? 0 : whole * 128 + (width_macs - whole * macs) * 128 / macs;

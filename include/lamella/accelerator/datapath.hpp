@@ -78,7 +78,9 @@ class datapath_view {
     // Slices of a mantissa as this machine cuts it. Native: the mantissa is its only digit.
     int streamed_planes() const noexcept { return planes(streamed()); }
     int held_planes() const noexcept { return planes(held()); }
-    int radix_bits() const noexcept { return how_.products == product_kind::native ? 0 : slice::radix_bits(how_.encoding); }
+    int radix_bits() const noexcept {
+        return how_.products == product_kind::native ? 0 : slice::radix_bits(how_.encoding);
+    }
     std::array<std::int16_t, slice::max_slices> digits(int mantissa, int width) const noexcept {
         std::array<std::int16_t, slice::max_slices> d{};
         if (how_.products == product_kind::native) {

@@ -1,17 +1,17 @@
 // The IOSS core (in-out slice skipping): lanes that walk rows of the streamed operand and issue slice products only
 // where there is something to do.
 //
-// Sourced (COOL CHIPS 2021, JSSC 2021, abstracts): a slice-level reconfigurable core that skips zero slices "in-out", in
-// inference and in training; input skipping and iterative channel reordering against imbalance in the sequel (IEEE
+// Sourced (COOL CHIPS 2021, JSSC 2021, abstracts): a slice-level reconfigurable core that skips zero slices "in-out",
+// in inference and in training; input skipping and iterative channel reordering against imbalance in the sequel (IEEE
 // Micro 2022). Not public: geometry, index, what "out" means. What follows is our reconstruction:
 //
 //   lane      walks one row at a time, plane by plane, window by window along depth. The zero detector looks at an
 //             aligned window of W digits; it hands the lane the digits that are not zero, one after the other. A digit
-//             meets every needed partner and every slice that the core holds of it: that many products, `multipliers` of
-//             them a cycle. A window costs what its digits cost, and one cycle when there is nothing in it to issue.
+//             meets every needed partner and every slice that the core holds of it: that many products, `multipliers`
+//             of them a cycle. A window costs what its digits cost, and one cycle when there is nothing in it to issue.
 //   in        zero digits are not issued (input_skip). Without it the detector rests: every digit takes its cycles.
-//   out       partners whose output nobody needs are not met (output_skip: dead outputs behind a ReLU or a pooling, exact).
-//             A core that has no partner for a row does not walk it.
+//   out       partners whose output nobody needs are not met (output_skip: dead outputs behind a ReLU or a pooling,
+//             exact). A core that has no partner for a row does not walk it.
 //   tile      lanes x rows_a_lane rows. Lanes meet at its end; balance decides which lane walks which of its rows.
 #pragma once
 
@@ -99,7 +99,8 @@ struct ioss_share {
 // What a lane does in a cycle: nothing, issue products, or look for the next digit that is not zero.
 enum class lane_action : std::uint8_t { none, issue, scan };
 
-// One lane, cycle by cycle. `pending` looks ahead to what the next cycle will be, which takes no time; `step` is the cycle.
+// One lane, cycle by cycle. `pending` looks ahead to what the next cycle will be, which takes no time; `step` is the
+// cycle.
 class ioss_lane {
   public:
     ioss_lane(const configuration& c, const ioss_memory& memory, const ioss_share& share, int radix_bits)
@@ -143,7 +144,8 @@ class ioss_lane {
             const int held_plane = share_.held_first + turn * share_.held_step;
             const std::int64_t from = issued_ % met, count = std::min(left, met - from);
             multiply(held_plane, from, count);
-            auto& seen = a_streams ? issued[index(plane_)][index(held_plane)] : issued[index(held_plane)][index(plane_)];
+            auto& seen =
+                a_streams ? issued[index(plane_)][index(held_plane)] : issued[index(held_plane)][index(plane_)];
             seen += static_cast<std::uint64_t>(count);
             issued_ += count;
             left -= count;
@@ -190,7 +192,8 @@ class ioss_lane {
         const std::int64_t begin = window_end_;
         window_end_ = std::min(share_.last_depth, begin + how_.window);
         const std::uint8_t* const present = memory_.present.data() + job().row * memory_.depth;
-        scan_ = how_.input_skip && std::memchr(present + begin, 1, static_cast<std::size_t>(window_end_ - begin)) != nullptr;
+        scan_ = how_.input_skip &&
+                std::memchr(present + begin, 1, static_cast<std::size_t>(window_end_ - begin)) != nullptr;
         depth_ = begin - 1;
         return true;
     }

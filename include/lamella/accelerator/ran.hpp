@@ -1,8 +1,8 @@
 // RAN, the network between cores and memory: how the work of one GEMM is spread over cores, the tree that merges what
 // cores have summed, and the banks that let one tile drain while the next accumulates.
 //
-// Sourced (COOL CHIPS 2021, JSSC 2021, abstracts): double-buffered, adaptive bandwidth, reconfigurable layer allocation,
-// high core utilisation at every precision. Everything below is our reconstruction of how that can be done:
+// Sourced (COOL CHIPS 2021, JSSC 2021, abstracts): double-buffered, adaptive bandwidth, reconfigurable layer
+// allocation, high core utilisation at every precision. Everything below is our reconstruction of how that can be done:
 //
 //   mapping   cores hold plane pairs, partners (output channels), depth (input channels) or streamed rows (batch); each
 //             dimension takes the largest power of two that it can fill, in the configuration's order. What one
@@ -11,7 +11,8 @@
 //   tree      one level a bit of the core's number. A node adds, shifted by the slices' weight, where its children have
 //             summed parts of one output (planes, depth), and passes both where they have different outputs: so four
 //             bits carry sixteen times the outputs of sixteen, on the same wires.
-//   cluster   the cores that share streamed rows. They meet at the end of every tile; clusters never wait for each other.
+//   cluster   the cores that share streamed rows. They meet at the end of every tile; clusters never wait for one
+//             another.
 //   banks     tile q accumulates into bank q mod banks, once what was there has drained.
 #pragma once
 
@@ -38,7 +39,8 @@ class accumulator {
 
   public:
     constexpr void add(std::int64_t x) noexcept {
-        value_ = wrapped(static_cast<std::int64_t>(static_cast<std::uint64_t>(value_) + static_cast<std::uint64_t>(x)), N);
+        value_ =
+            wrapped(static_cast<std::int64_t>(static_cast<std::uint64_t>(value_) + static_cast<std::uint64_t>(x)), N);
     }
     constexpr std::int64_t value() const noexcept { return value_; }
 

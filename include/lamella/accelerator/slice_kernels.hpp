@@ -15,7 +15,8 @@ namespace lamella::accelerator::detail {
 // bytes past the last mantissa are read; `sum` holds `period` values rounded up to 64, those past it without meaning.
 template <class Used, class Mantissa>
 LAMELLA_ALWAYS_INLINE void sum_blocks_body(Used used, const Mantissa* LAMELLA_RESTRICT mantissa, std::int64_t period,
-                                           std::int64_t repeats, std::uint32_t* LAMELLA_RESTRICT sum, std::uint64_t& total) {
+                                           std::int64_t repeats, std::uint32_t* LAMELLA_RESTRICT sum,
+                                           std::uint64_t& total) {
     using lane_type = std::make_unsigned_t<Mantissa>;
     constexpr int lanes = 64 / static_cast<int>(sizeof(Mantissa));
     constexpr std::int64_t at_once = 255;      // blocks: a byte holds the sum
@@ -27,7 +28,8 @@ LAMELLA_ALWAYS_INLINE void sum_blocks_body(Used used, const Mantissa* LAMELLA_RE
             for (std::int64_t r = first; r < end; ++r)
                 for (std::int64_t base = 0; base < length; base += lanes)
                     for (int i = 0; i < lanes; ++i)
-                        lane[base + i] = static_cast<lane_type>(lane[base + i] + used(mantissa[r * period + begin + base + i]));
+                        lane[base + i] =
+                            static_cast<lane_type>(lane[base + i] + used(mantissa[r * period + begin + base + i]));
             for (std::int64_t i = length; i < (length + lanes - 1) / lanes * lanes; ++i) lane[i] = 0;
             std::uint32_t all = 0;
             for (std::int64_t base = 0; base < length; base += lanes)
@@ -44,8 +46,9 @@ LAMELLA_MULTIVERSION_TEMPLATE(sum_blocks, (class Used, class Mantissa),
                               (used, mantissa, period, repeats, sum, total))
 
 // sum += x[i] x y[i], i < count.
-LAMELLA_ALWAYS_INLINE void add_weighted_body(const std::uint32_t* LAMELLA_RESTRICT x, const std::uint32_t* LAMELLA_RESTRICT y,
-                                             std::int64_t count, std::uint64_t& sum) {
+LAMELLA_ALWAYS_INLINE void add_weighted_body(const std::uint32_t* LAMELLA_RESTRICT x,
+                                             const std::uint32_t* LAMELLA_RESTRICT y, std::int64_t count,
+                                             std::uint64_t& sum) {
     alignas(64) std::uint64_t lane[8] = {};
     const std::int64_t whole = count / 8 * 8;
     for (std::int64_t base = 0; base < whole; base += 8)
@@ -53,7 +56,8 @@ LAMELLA_ALWAYS_INLINE void add_weighted_body(const std::uint32_t* LAMELLA_RESTRI
     for (std::int64_t i = whole; i < count; ++i) lane[0] += std::uint64_t{x[i]} * y[i];
     for (int i = 0; i < 8; ++i) sum += lane[i];
 }
-LAMELLA_MULTIVERSION(add_weighted, (const std::uint32_t* x, const std::uint32_t* y, std::int64_t count, std::uint64_t& sum),
+LAMELLA_MULTIVERSION(add_weighted,
+                     (const std::uint32_t* x, const std::uint32_t* y, std::int64_t count, std::uint64_t& sum),
                      (x, y, count, sum))
 inline std::uint64_t weighted_sum(path isa, const std::uint32_t* at, const std::vector<std::uint32_t>& times) {
     std::uint64_t sum = 0;
@@ -91,11 +95,12 @@ LAMELLA_MULTIVERSION_TEMPLATE(sum_image, (class Used, class Mantissa),
                                std::int64_t pitch, std::uint64_t& sum),
                               (used, mantissa, rows, length, pitch, sum))
 
-// Used digits, 0 or 1, of each mantissa of `rows` rows of `length`, `pitch` apart, packed into `each`. Up to 64 bytes past the
-// last mantissa are read, and past the last count written.
+// Used digits, 0 or 1, of each mantissa of `rows` rows of `length`, `pitch` apart, packed into `each`. Up to 64 bytes
+// past the last mantissa are read, and past the last count written.
 template <class Used, class Mantissa>
 LAMELLA_ALWAYS_INLINE void list_rows_body(Used used, const Mantissa* LAMELLA_RESTRICT mantissa, std::int64_t rows,
-                                          std::int64_t length, std::int64_t pitch, std::uint8_t* LAMELLA_RESTRICT each) {
+                                          std::int64_t length, std::int64_t pitch,
+                                          std::uint8_t* LAMELLA_RESTRICT each) {
     constexpr int lanes = 64 / static_cast<int>(sizeof(Mantissa));
     for (std::int64_t row = 0; row < rows; ++row, mantissa += pitch, each += length)
         for (std::int64_t base = 0; base < length; base += lanes)
@@ -140,7 +145,8 @@ inline void list_positive_values(path isa, const std::int32_t* value, std::int64
 }
 
 // sum += how many of `count` values are positive.
-LAMELLA_ALWAYS_INLINE void count_positive_body(const std::int32_t* LAMELLA_RESTRICT value, std::int64_t count, std::uint64_t& sum) {
+LAMELLA_ALWAYS_INLINE void count_positive_body(const std::int32_t* LAMELLA_RESTRICT value, std::int64_t count,
+                                               std::uint64_t& sum) {
     alignas(64) std::uint32_t lane[16] = {};
     const std::int64_t whole = count / 16 * 16;
     for (std::int64_t base = 0; base < whole; base += 16)
@@ -148,7 +154,8 @@ LAMELLA_ALWAYS_INLINE void count_positive_body(const std::int32_t* LAMELLA_RESTR
     for (std::int64_t i = whole; i < count; ++i) sum += value[i] > 0 ? 1 : 0;
     for (int i = 0; i < 16; ++i) sum += lane[i];
 }
-LAMELLA_MULTIVERSION(count_positive, (const std::int32_t* value, std::int64_t count, std::uint64_t& sum), (value, count, sum))
+LAMELLA_MULTIVERSION(count_positive, (const std::int32_t* value, std::int64_t count, std::uint64_t& sum),
+                     (value, count, sum))
 
 // sum[i] += each[i], i < count; both are padded to a multiple of 16.
 LAMELLA_ALWAYS_INLINE void add_bytes_body(const std::uint8_t* LAMELLA_RESTRICT each, std::int64_t count,
@@ -158,8 +165,8 @@ LAMELLA_ALWAYS_INLINE void add_bytes_body(const std::uint8_t* LAMELLA_RESTRICT e
 }
 LAMELLA_MULTIVERSION(add_bytes, (const std::uint8_t* each, std::int64_t count, std::uint32_t* sum), (each, count, sum))
 
-// to[i] = sum over t < taps of from[i + t x shift], first <= i < end. Works on 64 bytes at a time: up to so much past the
-// end is read and written, of which what only sums zeros stays zero.
+// to[i] = sum over t < taps of from[i + t x shift], first <= i < end. Works on 64 bytes at a time: up to so much past
+// the end is read and written, of which what only sums zeros stays zero.
 template <class Sum>
 LAMELLA_ALWAYS_INLINE void add_shifted_body(const Sum* LAMELLA_RESTRICT from, std::int64_t first, std::int64_t end,
                                             std::int64_t taps, std::int64_t shift, Sum* LAMELLA_RESTRICT to) {

@@ -21,8 +21,8 @@
 
 namespace lamella::accelerator::detail {
 
-// One operand's stored mantissas as `repeats` blocks of `period` elements; element i of any block is used factor x times[i]
-// times, or every mantissa `factor` times when `times` is empty.
+// One operand's stored mantissas as `repeats` blocks of `period` elements; element i of any block is used factor x
+// times[i] times, or every mantissa `factor` times when `times` is empty.
 struct operand_plan {
     std::int64_t elements = 0;           // without the border
     std::int64_t first = 0, length = 0;  // of an image, from its first to its last element that is no padding
@@ -38,8 +38,8 @@ struct gate_plan {
     std::vector<run> gate_rows;         // positions whose gates are contiguous: offset, first position, positions
     std::int64_t gate_image = 0;        // from a sample's gates to the next one's
     bool single = false;                // one row a sample, which reads all of its error
-    // The errors stream: a pixel's non-zero slices meet the live outputs of every row that reads it, a sum over taps, each
-    // level one shifted sum over the rows' first pixels.
+    // The errors stream: a pixel's non-zero slices meet the live outputs of every row that reads it, a sum over taps,
+    // each level one shifted sum over the rows' first pixels.
     std::int64_t unit = 1, pixels = 0;  // elements a pixel, pixels an image
     std::array<std::int64_t, 3> taps{}, shift{};
     std::int64_t margin = 0;            // pixels that the sums may look past an image's ends, a multiple of 64
@@ -179,7 +179,8 @@ class event_plan {
         for (const std::uint64_t t : times) plan.factor = std::gcd(plan.factor, t);
         for (const std::uint64_t t : times) {
             if (t / plan.factor > ~std::uint32_t{0})
-                throw argument_error("gemm_event", "fewer than 2^32 rows that use a mantissa", std::to_string(t / plan.factor));
+                throw argument_error("gemm_event", "fewer than 2^32 rows that use a mantissa",
+                                     std::to_string(t / plan.factor));
             plan.times.push_back(static_cast<std::uint32_t>(t / plan.factor));
         }
         shorten(o, plan);
@@ -235,7 +236,8 @@ class event_plan {
         gate.group = std::min(event.samples, std::max<std::int64_t>(1, few_pixels / gate.pixels));
 
         const std::int64_t taps = left.depth.size() / gate.unit;
-        for (std::size_t level = 0; level < 3; ++level) gate.margin += std::abs((gate.taps[level] - 1) * gate.shift[level]);
+        for (std::size_t level = 0; level < 3; ++level)
+            gate.margin += std::abs((gate.taps[level] - 1) * gate.shift[level]);
         gate.margin = (gate.margin + 127) / 64 * 64;
         const std::int64_t most_outputs = taps * gate.columns;  // of a pixel
         gate.narrow = most_outputs < 1 << 16 && gate.unit < 1 << 16 &&

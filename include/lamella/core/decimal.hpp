@@ -32,7 +32,8 @@ class decimal_number {
   public:
     static constexpr int fraction_bits = 256;
 
-    // Throws argument_error(name) unless the text is [sign] digits [. digits] [e [sign] digits], within the limits above.
+    // Throws argument_error(name) unless the text is [sign] digits [. digits] [e [sign] digits], within the limits
+    // above.
     decimal_number(std::string_view text, std::string_view name) {
         std::string_view rest = text;
         negative_ = take_sign(rest);

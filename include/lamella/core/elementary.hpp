@@ -25,8 +25,8 @@ constexpr int bit_length(uint128 magnitude) noexcept {
     return high != 0 ? 64 + lamella::bit_length(high) : lamella::bit_length(static_cast<std::uint64_t>(magnitude));
 }
 
-// numerator x 2^exponent / denominator, to nearest, ties to even; beyond +-limit, that limit. Needs |numerator| < 2^126,
-// 1 <= denominator < 2^62, 0 <= limit < 2^62.
+// numerator x 2^exponent / denominator, to nearest, ties to even; beyond +-limit, that limit. Needs |numerator| <
+// 2^126, 1 <= denominator < 2^62, 0 <= limit < 2^62.
 constexpr std::int64_t quotient_nearest(int128 numerator, std::int64_t denominator, int exponent,
                                         std::int64_t limit) noexcept {
     const bool negative = numerator < 0;

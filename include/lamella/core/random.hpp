@@ -69,7 +69,8 @@ struct random_site {
 
 // The 16 random bits of one element.
 constexpr std::uint16_t random_16(const random_site& site, std::uint32_t position, std::uint64_t element) noexcept {
-    const philox_block block = philox4x32_10(site.counter(position, static_cast<std::uint32_t>(element / 8)), site.key());
+    const philox_block block =
+        philox4x32_10(site.counter(position, static_cast<std::uint32_t>(element / 8)), site.key());
     return static_cast<std::uint16_t>(block[(element % 8) / 2] >> (16 * (element % 2)));
 }
 

@@ -28,8 +28,8 @@ constexpr std::int64_t round_nearest(std::int64_t x, int dropped) noexcept {
     return quotient + static_cast<std::int64_t>(rest > half || (rest == half && (quotient & 1) != 0));
 }
 
-// The same for 1 .. 31 dropped bits, in 32 bits, so that vectors hold many: the lost bits as a fraction of 2^32 carry when
-// they pass a half, or make a half and the quotient is odd.
+// The same for 1 .. 31 dropped bits, in 32 bits, so that vectors hold many: the lost bits as a fraction of 2^32 carry
+// when they pass a half, or make a half and the quotient is odd.
 constexpr LAMELLA_ALWAYS_INLINE std::int32_t drop_nearest(std::int32_t x, int dropped) noexcept {
     const std::int32_t quotient = x >> dropped;
     const std::uint32_t lost = static_cast<std::uint32_t>(x) << (32 - dropped);

@@ -50,8 +50,8 @@ class state_visitor {
         on_tensor(prefix_ + std::string(name), kind, shape, values, width, exponent);
     }
     template <class T>
-    void tensor(std::string_view name, state_kind kind, std::span<const std::size_t> shape, buffer<T>& values, int width,
-                int& exponent) {
+    void tensor(std::string_view name, state_kind kind, std::span<const std::size_t> shape, buffer<T>& values,
+                int width, int& exponent) {
         tensor(name, kind, shape, integer_span(values.span()), width, &exponent);
     }
     // Plain integers without an exponent.
@@ -67,8 +67,8 @@ class state_visitor {
         on_integer(prefix_ + std::string(name), copy, range_of<T>());
         value = static_cast<T>(copy);
     }
-    // Said before the tensors of a fully connected layer: its weights' inputs are the values of an image of height x width
-    // x channels, in that order. For visitors that trade layouts with other tools.
+    // Said before the tensors of a fully connected layer: its weights' inputs are the values of an image of height x
+    // width x channels, in that order. For visitors that trade layouts with other tools.
     virtual void reads_image(std::int64_t /*height*/, std::int64_t /*width*/, std::int64_t /*channels*/) {}
 
   protected:

@@ -1,7 +1,7 @@
 // Labelled images in memory, parts of them, and the order in which an epoch visits them. All of it in integers.
 //
-// A pixel is a mantissa with zero at zero: value = pixel x 2^exponent. Image files have bytes (`dataset`); arrays of real
-// numbers become 16-bit mantissas (`from_arrays`). Sources: idx.hpp, digits.hpp, any xtensor expression.
+// A pixel is a mantissa with zero at zero: value = pixel x 2^exponent. Image files have bytes (`dataset`); arrays of
+// real numbers become 16-bit mantissas (`from_arrays`). Sources: idx.hpp, digits.hpp, any xtensor expression.
 #pragma once
 
 #include <algorithm>
@@ -84,11 +84,12 @@ void require_valid(const basic_dataset<Pixel>& set) {
                                  "0.." + std::to_string(set.classes - 1), std::to_string(set.labels(i)));
 }
 
-// A set from two xtensor expressions: images (samples x height x width x channels) and labels (samples). Images of bytes
-// stay bytes, with the given exponent; all others become 16-bit mantissas with one exponent that clips nothing. Throws
-// argument_error for values that are not finite, labels that are no class, or counts that differ.
+// A set from two xtensor expressions: images (samples x height x width x channels) and labels (samples). Images of
+// bytes stay bytes, with the given exponent; all others become 16-bit mantissas with one exponent that clips nothing.
+// Throws argument_error for values that are not finite, labels that are no class, or counts that differ.
 template <class Images, class Labels>
-auto from_arrays(const Images& images, const Labels& labels, int classes, std::string name = "arrays", int exponent = -8) {
+auto from_arrays(const Images& images, const Labels& labels, int classes, std::string name = "arrays",
+                 int exponent = -8) {
     using source = std::decay_t<decltype(*images.begin())>;
     constexpr bool bytes = std::is_same_v<source, std::uint8_t>;
     basic_dataset<std::conditional_t<bytes, std::uint8_t, std::int16_t>> made;
@@ -120,7 +121,8 @@ auto from_arrays(const Images& images, const Labels& labels, int classes, std::s
 // The samples at the given positions, in that order (positions may repeat). Throws argument_error past the end.
 template <class Pixel>
 basic_dataset<Pixel> select(const basic_dataset<Pixel>& set, std::span<const std::uint32_t> positions) {
-    basic_dataset<Pixel> part = make_dataset<Pixel>(positions.size(), set.height(), set.width(), set.channels(), set.classes, set.name);
+    basic_dataset<Pixel> part =
+        make_dataset<Pixel>(positions.size(), set.height(), set.width(), set.channels(), set.classes, set.name);
     part.exponent = set.exponent;
     for (std::size_t i = 0; i < positions.size(); ++i) {
         if (positions[i] >= set.size())

@@ -1,4 +1,5 @@
-// The integers of a state visitor as bytes, little-endian, and element types by the names that safetensors has for them.
+// The integers of a state visitor as bytes, little-endian, and element types by the names that safetensors has for
+// them.
 #pragma once
 
 #include <algorithm>
@@ -17,8 +18,8 @@
 
 namespace lamella::io {
 
-// In the order of integer_span's alternatives, then those that only other tools' files have. Values never change: hashes
-// depend on them.
+// In the order of integer_span's alternatives, then those that only other tools' files have. Values never change:
+// hashes depend on them.
 enum class element_type : std::uint8_t { i8, u8, i16, i32, i64, u64, f16, bf16, f32 };
 
 inline constexpr std::array<std::string_view, 9> element_type_names{"I8",  "U8",  "I16",  "I32", "I64",

@@ -1,7 +1,7 @@
-// The samples of a batch that still teach something. Once a sample is learned, its error rounds to zero in every element
-// (on MNIST nine samples in ten, after an epoch; bench/operands prints the share of zero rows): it takes no part in WG,
-// and its part of EP is zero. Leaving it out is exact, and whole samples are the cheapest thing to leave out: the others
-// are laid side by side and multiplied as a smaller batch. Finer zeros are the kernels' matter.
+// The samples of a batch that still teach something. Once a sample is learned, its error rounds to zero in every
+// element (on MNIST nine samples in ten, after an epoch; bench/operands prints the share of zero rows): it takes no
+// part in WG, and its part of EP is zero. Leaving it out is exact, and whole samples are the cheapest thing to leave
+// out: the others are laid side by side and multiplied as a smaller batch. Finer zeros are the kernels' matter.
 #pragma once
 
 #include <cstddef>

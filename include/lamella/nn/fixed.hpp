@@ -29,8 +29,8 @@
 namespace lamella::nn {
 
 // The histogram of an operand over the run, in absolute magnitudes, so that steps with different exponents add up.
-// Added to at every training step and in calibration, halved every 128 steps, part of the checkpoint; evaluation takes its exponents from
-// it and so never depends on the batch.
+// Added to at every training step and in calibration, halved every 128 steps, part of the checkpoint; evaluation takes
+// its exponents from it and so never depends on the batch.
 class running_histogram {
   public:
     static constexpr int octaves = 192;   // exponents of the leading bit, -96 .. 95; beyond, the nearest of them
@@ -150,7 +150,8 @@ struct fixed {
             t.measured = true;
             return t.seen.maximum;
         }
-        // Controllers and `observers` are told of training alone: evaluating must leave them and run totals as they are.
+        // Controllers and `observers` are told of training alone: evaluating must leave them and run totals as they
+        // are.
         bool observed() const noexcept {
             return training ? !observers.empty() || controller->wants_events() : !inference_observers.empty();
         }

@@ -36,7 +36,9 @@ struct initial_scale {
 };
 constexpr initial_scale scale_of(std::int64_t fan_in) noexcept {
     int places = 0;
-    const auto root = [&](int p) { return square_root((std::uint64_t{6} << (2 * p)) / static_cast<std::uint64_t>(fan_in)); };
+    const auto root = [&](int p) {
+        return square_root((std::uint64_t{6} << (2 * p)) / static_cast<std::uint64_t>(fan_in));
+    };
     while (places < 29 && root(places + 1) <= 32767) ++places;
     return {static_cast<std::int32_t>(root(places)), -places};
 }
@@ -54,7 +56,8 @@ void initialise(Parameter& p, std::int64_t fan_in, std::uint64_t seed) {
         p.exponent = scale.exponent;
     } else {
         using T = std::remove_cvref_t<decltype(p.value[0])>;
-        for (std::size_t i = 0; i < p.value.size(); ++i) p.value[i] = std::ldexp(static_cast<T>(mantissa(i)), scale.exponent);
+        for (std::size_t i = 0; i < p.value.size(); ++i)
+            p.value[i] = std::ldexp(static_cast<T>(mantissa(i)), scale.exponent);
     }
 }
 

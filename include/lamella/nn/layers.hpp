@@ -176,8 +176,8 @@ struct conv2d {
     bool bias = true;
 
     std::string describe() const {
-        return "conv2d(" + std::to_string(channels) + "," + std::to_string(kernel) + "," + std::to_string(stride) + "," +
-               std::to_string(padding) + (bias ? ")" : ",no bias)");
+        return "conv2d(" + std::to_string(channels) + "," + std::to_string(kernel) + "," + std::to_string(stride) +
+               "," + std::to_string(padding) + (bias ? ")" : ",no bias)");
     }
 
     template <class A>

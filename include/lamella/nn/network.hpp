@@ -54,8 +54,9 @@ struct sequential_model {
         }();
 
         explicit layer(const sequential_model& model)
-            : layers_(std::apply([](const auto&... b) { return std::make_tuple(layer_of<std::decay_t<decltype(b)>>(b)...); },
-                                 model.blueprints)),
+            : layers_(std::apply(
+                  [](const auto&... b) { return std::make_tuple(layer_of<std::decay_t<decltype(b)>>(b)...); },
+                  model.blueprints)),
               names_(std::apply([](const auto&... b) { return std::vector<std::string>{b.describe()...}; },
                                 model.blueprints)) {}
 
@@ -202,11 +203,11 @@ class network {
     }
 
     // Forward, loss, backward. `step` counts from 0 over the whole run; `first_position` is the place of the batch's
-    // first sample in the global batch. Throws argument_error, before anything has changed, for an image of another shape
-    // or a label out of range.
+    // first sample in the global batch. Throws argument_error, before anything has changed, for an image of another
+    // shape or a label out of range.
     template <class Pixel>
-    const batch_score& train_step(const batch_view<Pixel>& batch, std::span<const std::uint8_t> labels, std::uint64_t step,
-                                  std::uint32_t first_position = 0) {
+    const batch_score& train_step(const batch_view<Pixel>& batch, std::span<const std::uint8_t> labels,
+                                  std::uint64_t step, std::uint32_t first_position = 0) {
         load(batch);
         nn::loss<A>::require_labels(labels, in_.samples, output_.size());
         engine_.training = true;

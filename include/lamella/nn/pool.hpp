@@ -92,8 +92,8 @@ class window_mean {
 template <class T>
 using place_of = std::conditional_t<sizeof(T) == 8, std::int64_t, std::int32_t>;
 
-// Keeps in (best, where) the larger of itself and a row further down, whose place is `step`. First: of `from`, whose place
-// is 0, instead of itself.
+// Keeps in (best, where) the larger of itself and a row further down, whose place is `step`. First: of `from`, whose
+// place is 0, instead of itself.
 template <bool First, class T>
 LAMELLA_ALWAYS_INLINE void merge_row(T* LAMELLA_RESTRICT best, place_of<T>* LAMELLA_RESTRICT where,
                                      const T* LAMELLA_RESTRICT from, const T* LAMELLA_RESTRICT other, place_of<T> step,
@@ -123,9 +123,9 @@ LAMELLA_ALWAYS_INLINE void merge_column(T* LAMELLA_RESTRICT best, place_of<T>* L
 // Rows are merged first and then columns, each over the whole contiguous input row (windows that nobody wants
 // included), which vectorises whatever the channel count. `best` and `where` hold two input rows each.
 template <class T>
-LAMELLA_ALWAYS_INLINE void max_pool_row_body(const T* in, std::int64_t in_row, std::int64_t channels, std::int64_t width,
-                                             std::int64_t kernel, std::int64_t stride, T* best, place_of<T>* where, T* out,
-                                             std::uint8_t* place) {
+LAMELLA_ALWAYS_INLINE void max_pool_row_body(const T* in, std::int64_t in_row, std::int64_t channels,
+                                             std::int64_t width, std::int64_t kernel, std::int64_t stride, T* best,
+                                             place_of<T>* where, T* out, std::uint8_t* place) {
     const std::int64_t used = ((width - 1) * stride + kernel) * channels, windows = used - (kernel - 1) * channels;
     T* merged = best + in_row;
     place_of<T>* merged_where = where + in_row;

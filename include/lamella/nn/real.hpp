@@ -1,4 +1,5 @@
-// The twin: the same networks in float32 and float64, layer for layer, with the same initial weights, batches and order.
+// The twin: the same networks in float32 and float64, layer for layer, with the same initial weights, batches and
+// order.
 //
 // `real<T>` answers the same calls as `fixed`. float32 is the accuracy that the integers are compared with, float64 is
 // what gradients and integer layers are checked against. Products run over an im2col matrix through CBLAS when it is
@@ -189,7 +190,8 @@ class real<T>::product {
                 for (std::int64_t i = 0; i < run; ++i) to[image + i] += part[i];
             });
         });
-        if (groups_ > 1) each_weight([&](std::size_t at, std::size_t part) { given.gradient[part] = dense_.gradient[at]; });
+        if (groups_ > 1)
+            each_weight([&](std::size_t at, std::size_t part) { given.gradient[part] = dense_.gradient[at]; });
     }
 
     void halve() noexcept {}

@@ -24,8 +24,8 @@ inline std::string to_string(const image_shape& s) {
 }
 
 // out(oh, ow, oc) = sum over kh, kw, ic of in(oh * stride + kh - padding, ow * stride + kw - padding, ic)
-// x weight(oc, kh, kw, ic), with zeros outside the image. With groups, the channels of the input and of the output are cut
-// into as many parts, each with a GEMM of its own, and ic counts in the part of oc.
+// x weight(oc, kh, kw, ic), with zeros outside the image. With groups, the channels of the input and of the output are
+// cut into as many parts, each with a GEMM of its own, and ic counts in the part of oc.
 struct geometry {
     image_shape in, out;
     std::int64_t kernel_height = 1, kernel_width = 1;

@@ -96,8 +96,8 @@ class controller {
     std::uint64_t measured_at_ = 0;
 };
 
-// The feed-forward widths of layers 0 .. layers - 1, activation/weight: "5/5 8/8". For readers of a checkpoint that know
-// no controllers.
+// The feed-forward widths of layers 0 .. layers - 1, activation/weight: "5/5 8/8". For readers of a checkpoint that
+// know no controllers.
 inline std::string widths_text(const controller& decides, int layers) {
     std::string text;
     for (int layer = 0; layer < layers; ++layer) {

@@ -49,14 +49,16 @@ LAMELLA_TARGET_AVX2 inline void mark_nonzero_avx2(const std::int8_t* digits, std
     const __m256i zero = _mm256_setzero_si256();
     for (std::int64_t w = 0; w < words; ++w) {
         const auto* from = reinterpret_cast<const __m256i*>(digits + 64 * w);
-        const auto low = static_cast<std::uint32_t>(_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_loadu_si256(from), zero)));
+        const auto low =
+            static_cast<std::uint32_t>(_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_loadu_si256(from), zero)));
         const auto high =
             static_cast<std::uint32_t>(_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_loadu_si256(from + 1), zero)));
         bits[w] = ~(std::uint64_t{low} | std::uint64_t{high} << 32);
     }
 }
 
-LAMELLA_TARGET_AVX512 inline void mark_nonzero_avx512(const std::int8_t* digits, std::int64_t words, std::uint64_t* bits) {
+LAMELLA_TARGET_AVX512 inline void mark_nonzero_avx512(const std::int8_t* digits, std::int64_t words,
+                                                      std::uint64_t* bits) {
     for (std::int64_t w = 0; w < words; ++w) {
         const __m512i x = _mm512_loadu_si512(digits + 64 * w);
         bits[w] = static_cast<std::uint64_t>(_mm512_test_epi8_mask(x, x));

@@ -22,14 +22,18 @@ struct digit_used {
     // Inlined whatever its size: a loop with a call in it is not vectorised.
     template <class Mantissa>
     LAMELLA_ALWAYS_INLINE constexpr std::make_unsigned_t<Mantissa> operator()(Mantissa mantissa) const noexcept {
-        if constexpr (E == encoding::signed_slice) {  // digit() != 0 without shifts and selections, which vectorise badly
+        if constexpr (E ==
+                      encoding::signed_slice) {  // digit() != 0 without shifts and selections, which vectorise badly
             using bits = std::make_unsigned_t<Mantissa>;
             const auto own = static_cast<bits>(mantissa);
             constexpr int last = 8 * static_cast<int>(sizeof(Mantissa)) - 1;
             constexpr int above = 3 * (Order + 1) < last ? 3 * (Order + 1) : last;
             constexpr auto field = static_cast<bits>(7 << (3 * Order));
-            constexpr auto all_ones_above = static_cast<bits>(-(1 << above)), all_ones = static_cast<bits>(-(1 << (3 * Order)));
-            return (((static_cast<bits>(own & field) != 0) | (own >= all_ones_above)) & (Order == 0 || own < all_ones)) ? 1 : 0;
+            constexpr auto all_ones_above = static_cast<bits>(-(1 << above)),
+                           all_ones = static_cast<bits>(-(1 << (3 * Order)));
+            return (((static_cast<bits>(own & field) != 0) | (own >= all_ones_above)) & (Order == 0 || own < all_ones))
+                       ? 1
+                       : 0;
         } else {
             constexpr auto field = static_cast<Mantissa>(15 << (4 * Order));
             const int bits = E == encoding::sign_magnitude && mantissa < 0 ? -mantissa : mantissa;
@@ -85,14 +89,16 @@ void with_row_sum(std::int64_t columns, Action&& action) {
     if (words == 0)  // the sum stays below 256, too
         return action([=](const std::uint8_t* row) { return ((load(row) & kept) * each_byte) >> 56; });
     if (words == 1)
-        return action([=](const std::uint8_t* row) { return ((load(row) + (load(row + 8) & kept)) * each_byte) >> 56; });
+        return action(
+            [=](const std::uint8_t* row) { return ((load(row) + (load(row + 8) & kept)) * each_byte) >> 56; });
     action([=](const std::uint8_t* row) {
         std::uint64_t last = load(row + 8 * words) & kept;
         std::uint64_t total = 0;
         for (std::int64_t first = 0; first < words; first += block) {
             std::uint64_t lanes = last;
             last = 0;
-            for (std::int64_t word = first; word < std::min(first + block, words); ++word) lanes += load(row + 8 * word);
+            for (std::int64_t word = first; word < std::min(first + block, words); ++word)
+                lanes += load(row + 8 * word);
             total += (((lanes & even) + ((lanes >> 8) & even)) * each_pair) >> 48;
         }
         return total;
@@ -114,10 +120,11 @@ std::uint64_t used_digits(Used used, const Mantissa* mantissa, std::int64_t coun
     return sum;
 }
 
-// Slices that are not zero, of `count` contiguous mantissas of `width` bits (int8 up to 8 bits, int16 above): of each plane.
+// Slices that are not zero, of `count` contiguous mantissas of `width` bits (int8 up to 8 bits, int16 above): of each
+// plane.
 template <class Mantissa>
-std::array<std::uint64_t, max_slices> nonzero_slices(const Mantissa* mantissa, std::int64_t count, encoding digits, int width,
-                                                     path isa) {
+std::array<std::uint64_t, max_slices> nonzero_slices(const Mantissa* mantissa, std::int64_t count, encoding digits,
+                                                     int width, path isa) {
     static_assert(std::is_same_v<Mantissa, std::int8_t> || std::is_same_v<Mantissa, std::int16_t>);
     std::array<std::uint64_t, max_slices> sums{};
     detail::for_each_plane<Mantissa>(digits, width, [&](auto used, std::size_t plane) {

@@ -2,7 +2,8 @@
 //
 //   twos_complement  radix 16; low slices unsigned in [0, 15], the top one signed in [-8, 7]
 //   signed_slice     radix 8; every slice its own sign, in [-8, 7], so one 4b x 4b signed multiplier serves every pair
-//                    (KAIST's Sibia and patent application US20240330664, abstracts; the borrow rule is our reconstruction)
+//                    (KAIST's Sibia and patent application US20240330664, abstracts; the borrow rule is our
+//                    reconstruction)
 //   sign_magnitude   radix 16; the mantissa's sign times the digits of its magnitude, in [-15, 15]
 //
 // Encodings change counts, never results. Next: sliced_matrix.hpp.
@@ -63,7 +64,8 @@ constexpr slices split(encoding e, int mantissa, int width) noexcept {
     if (e == encoding::signed_slice)  // a leading -1 becomes 0 by lending -8 to the slice below
         for (int i = count - 1; i > 0 && digit[static_cast<std::size_t>(i)] == -1; --i) {
             digit[static_cast<std::size_t>(i)] = 0;
-            digit[static_cast<std::size_t>(i - 1)] = static_cast<std::int8_t>(digit[static_cast<std::size_t>(i - 1)] - 8);
+            digit[static_cast<std::size_t>(i - 1)] =
+                static_cast<std::int8_t>(digit[static_cast<std::size_t>(i - 1)] - 8);
         }
     return digit;
 }

@@ -5,8 +5,8 @@
 //   depth is padded with zeros to a multiple of 64; rows may be padded too; padding never counts
 //   digit bitmap       one bit a digit; group bitmap: one bit an aligned group of four digits (bitmap.hpp)
 //
-// Rows are handed in as contiguous mantissas, so this room knows nothing of operand layouts: set_row() of different rows
-// may run on different threads. Memory is grow-only and sized for 16 bits: a new width never allocates.
+// Rows are handed in as contiguous mantissas, so this room knows nothing of operand layouts: set_row() of different
+// rows may run on different threads. Memory is grow-only and sized for 16 bits: a new width never allocates.
 #pragma once
 
 #include <algorithm>
@@ -29,9 +29,9 @@ class sliced_matrix {
     // Digits that one word of the group bitmap covers.
     static constexpr std::int64_t panel_depth = 64 * group_digits;
 
-    // Sets the shape: `rows` rows of `depth` mantissas of `width` bits. `row_multiple`: rows are followed by zero rows up
-    // to a multiple of it. The content is undefined until set_row() of every row. Throws argument_error for a width out
-    // of 2..16 or a negative extent, lamella::error when there is no memory.
+    // Sets the shape: `rows` rows of `depth` mantissas of `width` bits. `row_multiple`: rows are followed by zero rows
+    // up to a multiple of it. The content is undefined until set_row() of every row. Throws argument_error for a width
+    // out of 2..16 or a negative extent, lamella::error when there is no memory.
     void reset(encoding digits, int width, std::int64_t rows, std::int64_t depth, std::int64_t row_multiple = 1) {
         checked_width(width);
         if (rows < 0 || depth < 0 || row_multiple < 1)
@@ -82,11 +82,15 @@ class sliced_matrix {
     std::int64_t padded_depth() const noexcept { return padded_depth_; }
     std::int64_t row_stride() const noexcept { return row_stride_; }  // bytes
 
-    const std::int8_t* row(int plane, std::int64_t r) const noexcept { return digit_.data() + line(plane, r) * row_stride_; }
+    const std::int8_t* row(int plane, std::int64_t r) const noexcept {
+        return digit_.data() + line(plane, r) * row_stride_;
+    }
     int digit_at(int plane, std::int64_t r, std::int64_t k) const noexcept { return row(plane, r)[k]; }
 
     // padded_depth / 64 words.
-    const std::uint64_t* bits(int plane, std::int64_t r) const noexcept { return bits_.data() + line(plane, r) * bit_words_; }
+    const std::uint64_t* bits(int plane, std::int64_t r) const noexcept {
+        return bits_.data() + line(plane, r) * bit_words_;
+    }
     // One word for each 256 digits; rows lie group_words() words apart.
     const std::uint64_t* groups(int plane, std::int64_t r) const noexcept {
         return groups_.data() + line(plane, r) * group_words_;

@@ -28,7 +28,8 @@ namespace lamella::train {
 // A text file that is written line by line; every failure is a file_error that names the path.
 class text_file {
   public:
-    text_file(std::string path, bool append) : path_(std::move(path)), file_(std::fopen(path_.c_str(), append ? "a+" : "w")) {
+    text_file(std::string path, bool append)
+        : path_(std::move(path)), file_(std::fopen(path_.c_str(), append ? "a+" : "w")) {
         if (file_ == nullptr) fail();
     }
     // Of a file that is appended to: drops all from the first line on that keeps(line) refuses or that was cut short.
@@ -85,9 +86,11 @@ class progress {
         const std::string bar = std::string(done, '=') + std::string(width - done, ' ');
         const double rate = static_cast<double>(info.epoch_samples) / std::max(info.epoch_seconds, 1e-9);
         const double samples_left = static_cast<double>(info.run.total_steps() - info.step - 1) *
-                                    static_cast<double>(info.run.samples) / static_cast<double>(info.run.steps_per_epoch);
+                                    static_cast<double>(info.run.samples) /
+                                    static_cast<double>(info.run.steps_per_epoch);
         const double left = samples_left / std::max(rate, 1e-9);
-        std::fprintf(out_, "\repoch %" PRIu64 "/%" PRIu64 " [%s] %6.0f images/s  loss %.4f  accuracy %6.2f %%  left %d:%02d ",
+        std::fprintf(out_,
+                     "\repoch %" PRIu64 "/%" PRIu64 " [%s] %6.0f images/s  loss %.4f  accuracy %6.2f %%  left %d:%02d ",
                      info.epoch + 1, info.run.epochs, bar.c_str(), rate, info.epoch_loss, 100 * info.epoch_accuracy,
                      static_cast<int>(left) / 60, static_cast<int>(left) % 60);
         std::fflush(out_);
@@ -108,9 +111,9 @@ class progress {
     std::chrono::steady_clock::time_point last_;
 };
 
-// One JSON object a line: {"step", "epoch", "loss", "accuracy"} for every `every`-th step, {"epoch", "loss", "accuracy",
-// "seconds"} for every epoch. Losses in nats, means over the batch or the epoch; null when a twin has diverged.
-// A resumed run goes on in the same file: what that tells of steps that will be run again goes.
+// One JSON object a line: {"step", "epoch", "loss", "accuracy"} for every `every`-th step, {"epoch", "loss",
+// "accuracy", "seconds"} for every epoch. Losses in nats, means over the batch or the epoch; null when a twin has
+// diverged. A resumed run goes on in the same file: what that tells of steps that will be run again goes.
 class json_lines {
   public:
     json_lines(const std::string& path, bool resumed, std::uint64_t every = 1)
@@ -161,7 +164,8 @@ class json_lines {
 // Calls save(next step) after every `every` steps (0: never) and at the end of the run.
 class checkpointing {
   public:
-    checkpointing(std::uint64_t every, std::function<void(std::uint64_t)> save) : every_(every), save_(std::move(save)) {}
+    checkpointing(std::uint64_t every, std::function<void(std::uint64_t)> save)
+        : every_(every), save_(std::move(save)) {}
 
     void on_start(const run_info& run) { next_ = saved_ = run.first_step; }
     void on_step(const step_info& info) {

@@ -30,7 +30,8 @@ struct fit_settings {
     std::uint64_t epochs = 5;
     std::uint32_t batch = 64;      // samples; the last batch of an epoch may be smaller
     std::uint64_t first_step = 0;  // of the whole run; a resumed run continues here
-    std::uint64_t last_step = ~std::uint64_t{0};  // steps past this one are not run (the schedule still spans all epochs)
+    std::uint64_t last_step =
+        ~std::uint64_t{0};  // steps past this one are not run (the schedule still spans all epochs)
     data::augmentation augment{};                 // of training images; none unless set
 };
 
@@ -102,11 +103,11 @@ bool call_epoch(Callback& callback, const Info& info) {
 
 // Trains `net` on `set`. The order of samples in an epoch depends on the network's seed and the epoch alone, their
 // augmentation on the seed, the step and the place in its batch. Throws argument_error, before anything happens, for an
-// empty set, a batch of 0, images of another shape, more classes than the network has outputs, a first step past the end
-// of the run, or padding that is not smaller than an image.
+// empty set, a batch of 0, images of another shape, more classes than the network has outputs, a first step past the
+// end of the run, or padding that is not smaller than an image.
 template <class Network, class Pixel, detail::callback... Callbacks>
-fit_result fit(Network& net, optim::optimizer& optimizer, const data::basic_dataset<Pixel>& set, const fit_settings& settings,
-               Callbacks&... callbacks) {
+fit_result fit(Network& net, optim::optimizer& optimizer, const data::basic_dataset<Pixel>& set,
+               const fit_settings& settings, Callbacks&... callbacks) {
     using clock = std::chrono::steady_clock;
     if (set.size() == 0) throw argument_error("training set", "at least one sample", "none");
     if (settings.batch == 0) throw argument_error("batch", "at least 1", "0");
@@ -118,10 +119,12 @@ fit_result fit(Network& net, optim::optimizer& optimizer, const data::basic_data
     if (const nn::image_shape shape = view_of(set, {}).shape; shape != net.input())
         throw argument_error("image shape", to_string(net.input()), to_string(shape));
     if (set.classes > net.output().size())
-        throw argument_error("classes of " + set.name, "at most the network's outputs, " + std::to_string(net.output().size()),
+        throw argument_error("classes of " + set.name,
+                             "at most the network's outputs, " + std::to_string(net.output().size()),
                              std::to_string(set.classes));
     if (settings.first_step > run.total_steps())
-        throw argument_error("first step", "0.." + std::to_string(run.total_steps()), std::to_string(settings.first_step));
+        throw argument_error("first step", "0.." + std::to_string(run.total_steps()),
+                             std::to_string(settings.first_step));
     std::optional<data::augmenter<Pixel>> augmenter;
     if (settings.augment.any())
         augmenter.emplace(set, settings.augment, engine.seed, std::min<std::uint64_t>(settings.batch, samples));
@@ -163,7 +166,9 @@ fit_result fit(Network& net, optim::optimizer& optimizer, const data::basic_data
             const nn::batch_score& score = net.train_step(batch, labels, step);
             optimizer.begin_step(step, run.total_steps(), static_cast<std::uint32_t>(index.size()));
             optimizer.clip([&](auto&& visit) { net.parameters(visit); });
-            net.parameters([&](auto& p) { optimizer.update(p, engine.seed, static_cast<std::uint32_t>(step), engine.isa(), engine.threads()); });
+            net.parameters([&](auto& p) {
+                optimizer.update(p, engine.seed, static_cast<std::uint32_t>(step), engine.isa(), engine.threads());
+            });
             spent += clock::now() - before;
 
             const double mean = net.loss().mean_loss();
@@ -172,8 +177,16 @@ fit_result fit(Network& net, optim::optimizer& optimizer, const data::basic_data
             seen += index.size();
             result.next_step = step + 1;
             const auto n = static_cast<double>(seen);
-            [[maybe_unused]] const step_info info{run,      step, epoch, in_epoch, score, mean, loss / n, static_cast<double>(correct) / n,
-                                 std::chrono::duration<double>(spent).count(), seen};
+            [[maybe_unused]] const step_info info{run,
+                                                  step,
+                                                  epoch,
+                                                  in_epoch,
+                                                  score,
+                                                  mean,
+                                                  loss / n,
+                                                  static_cast<double>(correct) / n,
+                                                  std::chrono::duration<double>(spent).count(),
+                                                  seen};
             ((going = detail::call_step(callbacks, info) && going), ...);
         }
         result.epoch_seconds.push_back(std::chrono::duration<double>(spent).count());
@@ -181,8 +194,9 @@ fit_result fit(Network& net, optim::optimizer& optimizer, const data::basic_data
         const auto n = static_cast<double>(seen);
         result.epoch_loss.push_back(loss / n);
         if (in_epoch < run.steps_per_epoch) break;
-        [[maybe_unused]] const epoch_info info{run,      epoch, result.next_step, loss / n, static_cast<double>(correct) / n,
-                              result.epoch_seconds.back(), seen};
+        [[maybe_unused]] const epoch_info info{
+            run, epoch, result.next_step, loss / n, static_cast<double>(correct) / n, result.epoch_seconds.back(),
+            seen};
         ((going = detail::call_epoch(callbacks, info) && going), ...);
     }
     result.finished = result.next_step == run.total_steps();
