@@ -4,17 +4,31 @@
 say() { printf '%s\n' "$*" >&2; }
 
 # logged <log> <what it does> <command...>: one short line; the command's output goes to the log, and to the terminal
-# when the command fails.
+# when the command fails. A terminal sees the seconds and the log's last line meanwhile.
 logged() {
     log=$1
     say "$2 ..."
     shift 2
     mkdir -p "$(dirname "$log")"
-    "$@" >"$log" 2>&1 && return 0
-    status=$?
+    ticker=""
+    [ ! -t 2 ] || { : >"$log"; ticking "$log" & ticker=$!; }
+    status=0
+    "$@" >"$log" 2>&1 || status=$?
+    [ -z "$ticker" ] || { kill "$ticker" 2>/dev/null; wait "$ticker" 2>/dev/null; printf '\r%-79s\r' "" >&2; } || :
+    [ $status != 0 ] || return 0
     cat "$log" >&2
     say "failed ($status): $*"
     return "$status"
+}
+
+# A background job ignores Ctrl-C: this one ends when the script is gone.
+ticking() {
+    seconds=0
+    while sleep 1 && kill -0 $$ 2>/dev/null; do
+        seconds=$((seconds + 1))
+        last=$(tail -c 400 "$1" | tr '\r\t' '\n ' | tail -n 1)
+        printf '\r%5d s  %-70.70s' "$seconds" "$last" >&2
+    done
 }
 
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
