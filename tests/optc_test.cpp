@@ -1,5 +1,5 @@
 // OPTC against long double: each step from the state that it started from, whole runs against bounds that are carried
-// along, and the edges where nothing may be undefined.
+// along, and the edges where nothing may be undefined. What is rounded to nearest, against integers, to the bit.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -360,6 +360,87 @@ TEST_CASE("the mean of a gradient is the exact quotient's nearest 24-bit value, 
     }
 }
 
+namespace {
+
+__extension__ using int128 = __int128;
+
+// u = M / sqrt(V + eps^2) in units of 2^-20, M with p.moment_exponent, V with its own exponent. The sum has the larger
+// exponent of its two, below which it is cut, and is never zero; the quotient is M times a 32-bit inverse root (known
+// by elementary_test), cut to M's exponent, then rounded to nearest, ties to even, and saturated at 31 bits.
+struct normalised_update {
+    std::int64_t value;
+    bool tie = false;
+};
+normalised_update normalise_exactly(const inner::optc_plan& p, std::int64_t moment, std::uint64_t square,
+                                    std::int64_t square_exponent) {
+    const std::int64_t added_exponent = p.epsilon_exponent - 31, at = std::max(added_exponent, square_exponent);
+    const auto aligned = [&](std::uint64_t x, std::int64_t exponent) {
+        return at - exponent > 63 ? 0 : x >> (at - exponent);
+    };
+    const std::uint64_t sum = (aligned(square, square_exponent) +
+                               aligned(static_cast<std::uint64_t>(p.epsilon_squared) << 31, added_exponent)) |
+                              1;
+    // sum 2^at = s 2^exponent, 1 <= s < 4 in Q30, the exponent even
+    std::int64_t cut = bit_length(sum) - 32;
+    if ((at + cut) % 2 != 0) ++cut;
+    const std::uint64_t s = cut < 0 ? sum << -cut : sum >> cut;
+    const std::int64_t exponent = at + cut + 30;
+    const int128 product = (int128{moment} * static_cast<std::int64_t>(reciprocal_square_root_q30(s))) >> 32;
+
+    const int128 most = inner::largest_update;
+    const std::int64_t dropped = exponent / 2 - p.moment_exponent + inner::update_exponent;
+    if (dropped > 64) return {0};
+    if (dropped <= 0) {  // times 2^31 or more, all but zero saturates
+        const int128 larger = product * (int128{1} << std::min<std::int64_t>(-dropped, 31));
+        return {static_cast<std::int64_t>(std::clamp(larger, -most, most))};
+    }
+    const int128 unit = int128{1} << dropped, below = product >> dropped, rest = product - below * unit;
+    const bool tie = 2 * rest == unit, up = 2 * rest > unit || (tie && below % 2 != 0);
+    return {static_cast<std::int64_t>(std::clamp(below + (up ? 1 : 0), -most, most)), tie};
+}
+
+}  // namespace
+
+TEST_CASE("a normalised update is the exact product's nearest multiple of 2^-20, ties to even, saturated") {
+    auto draw = numbers(12);
+    const auto number = [&](int bits) { return (std::uint64_t{draw.next()} << 32 | draw.next()) >> (64 - bits); };
+    int ties = 0, saturated = 0, zeros = 0, between = 0;
+    for (int k = 0; k < 2000; ++k) {
+        inner::optc_plan p;
+        p.direction = optc_direction::normalised;
+        const bool epsilon = k % 8 != 0;
+        p.epsilon_squared = epsilon ? static_cast<std::int64_t>(number(31) | 1u << 30) : 0;
+        p.epsilon_exponent = epsilon ? draw.between(-160, -40) : inner::no_exponent;
+        p.moment_exponent = draw.between(-140, 20);
+        inner::optc_lanes l{};
+        for (std::size_t i = 0; i < inner::optc_block; ++i) {
+            const bool vanished = i % 32 == 0;
+            const int bits = draw.between(1, 62), square_bits = draw.between(1, 63), near = draw.between(-3, 40);
+            const auto magnitude = static_cast<std::int64_t>(number(bits));
+            l.moment[i] = draw.below(2) != 0 ? magnitude : -magnitude;
+            l.square[i] = vanished ? 0 : number(square_bits);
+            // so that mostly about `near` bits are dropped
+            l.square_exponent[i] = vanished ? inner::no_exponent + 1
+                                            : 2 * (near + p.moment_exponent - inner::update_exponent) - square_bits;
+        }
+        const inner::optc_lanes before = l;
+        inner::optc_normalise(p, l);
+        for (std::size_t i = 0; i < inner::optc_block; ++i) {
+            const normalised_update want =
+                normalise_exactly(p, before.moment[i], before.square[i], before.square_exponent[i]);
+            INFO("case " << k << ", element " << i << ", M " << before.moment[i] << " 2^" << p.moment_exponent << ", V "
+                         << before.square[i] << " 2^" << before.square_exponent[i] << ", seed " << seed);
+            REQUIRE(l.update[i] == want.value);
+            ties += want.tie ? 1 : 0;
+            ++(want.value == 0 ? zeros : std::abs(want.value) == inner::largest_update ? saturated : between);
+        }
+    }
+    CHECK(ties > 1000);
+    CHECK(saturated > 1000);
+    CHECK(zeros > 1000);
+    CHECK(between > 100000);
+}
+
 TEST_CASE("all paths and any number of threads give equal bits, which are known") {
     std::uint64_t all = 0;
     for (const mode& k : modes()) {
@@ -519,19 +600,22 @@ TEST_CASE("exploding steps saturate, are counted, and stay in range") {
     }
 }
 
-TEST_CASE("a normalised update saturates at 2^11 when its second moment has vanished") {
-    optc_step s = adam_step(1, "0", "0");
-    tensor t(2);
-    t.mantissa[0] = t.mantissa[1] = 16384;
-    t.exponent = -14;
-    optc_prepare(t.state, 2, true, true);
-    t.state.first_moment[0] = 1 << 30;
-    t.state.first_moment[1] = -(1 << 30);
-    t.state.first_exponent = -30;
-    const optc_saturations cut = t.step(s, 0);  // 0.9 / 1e-8
-    CHECK(cut.updates == 2);
-    CHECK(static_cast<double>(t.w(0)) == doctest::Approx(1 - 2.048).epsilon(1e-4));
-    CHECK(static_cast<double>(t.w(1)) == doctest::Approx(1 + 2.048).epsilon(1e-4));
+TEST_CASE("a normalised update saturates at 2^11, whichever its sign, when its second moment has vanished") {
+    const optc_step s = adam_step(1, "0", "0");
+    for (const int exponent : {-30, 200, 900}) {  // 0.9 / 1e-8, and more by far
+        tensor t(2);
+        t.mantissa[0] = t.mantissa[1] = 16384;
+        t.exponent = -14;
+        optc_prepare(t.state, 2, true, true);
+        t.state.first_moment[0] = 1 << 30;
+        t.state.first_moment[1] = -(1 << 30);
+        t.state.first_exponent = exponent;
+        const optc_saturations cut = t.step(s, 0);
+        CAPTURE(exponent);
+        CHECK(cut.updates == 2);
+        CHECK(static_cast<double>(t.w(0)) == doctest::Approx(1 - 2.048).epsilon(1e-4));
+        CHECK(static_cast<double>(t.w(1)) == doctest::Approx(1 + 2.048).epsilon(1e-4));
+    }
 }
 
 TEST_CASE("biases draw other random bits than weights, and steps other bits than steps") {

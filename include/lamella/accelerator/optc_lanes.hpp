@@ -213,7 +213,8 @@ LAMELLA_ALWAYS_INLINE void optc_normalise(const optc_plan p, optc_lanes& l) noex
         const std::int64_t rounded = shift > 62 ? 0 : (product + bias) >> right;
         const std::int64_t limit = largest >> left;
         const std::int64_t kept = rounded > limit ? limit : rounded < -limit ? -limit : rounded;
-        const std::int64_t saturated = kept != rounded ? (kept < 0 ? -largest_update : largest_update) : kept << left;
+        const std::int64_t saturated =
+            kept != rounded ? (rounded < 0 ? -largest_update : largest_update) : kept << left;
         l.update[i] = saturated;
     }
 }
