@@ -16,10 +16,17 @@ check() {
     kind=$1 libraries=$2 compile=$3 runner=$4
     shift 4
     mkdir -p "$build/$kind"
-    # shellcheck disable=SC2086 # commands and libraries are words
-    [ -e "$build/$kind/main.o" ] || $compile -c "$root/tests/main.cpp" -o "$build/$kind/main.o"
+    objects="$build/$kind/main.o $build/$kind/kernels.o"
+    echo '#include <lamella/gemm/definition.hpp>' >"$build/kernels.cpp"
+    # shellcheck disable=SC2086 # commands, libraries and objects are words
+    if [ ! -e "$build/$kind/kernels.o" ] ||
+        [ -n "$(find "$root/include" -name "*.hpp" -newer "$build/$kind/kernels.o")" ]; then
+        $compile -c "$root/tests/main.cpp" -o "$build/$kind/main.o"
+        $compile -c "$build/kernels.cpp" -o "$build/$kind/kernels.o"
+    fi
+    # shellcheck disable=SC2086
     for test in ${TESTS:-"$@"}; do
-        if { $compile "$root/tests/$test.cpp" "$build/$kind/main.o" -o "$build/$kind/$test" $libraries &&
+        if { $compile "$root/tests/$test.cpp" $objects -o "$build/$kind/$test" $libraries &&
             $runner "$build/$kind/$test"; } >"$build/$kind/$test.log" 2>&1; then
             echo "$kind: passed $test"
         else
@@ -28,7 +35,7 @@ check() {
         fi
     done
 }
-own="-std=c++20 -g1 -DLAMELLA_ZLIB=1 -DLAMELLA_SOURCE_DIR=\"$root\" -I$root/include"
+own="-std=c++20 -g1 -DLAMELLA_ZLIB=1 -DLAMELLA_SEPARATE_GEMM=1 -DLAMELLA_SOURCE_DIR=\"$root\" -I$root/include"
 
 for kind in "$@"; do
     case $kind in

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """tests/mutations/plant.py [--faults 100] [--seed 1] [--build build/mutations]: plants faults in the kernels, encodings,
 counts, OPTC and quantiser, one at a time, and prints which test catches each, and which no test does. Not part of CI.
+With --mended, plants only those that once survived and then got a test.
 
 A fault is an operator, a constant, a bound, a sign or a condition that is changed at a place drawn from the seed. All
 are compiled into one copy of the headers (mutant.hpp) and chosen at run time, so that a test is compiled once. Places
@@ -37,6 +38,15 @@ GROUPS = [
 TESTS = ['rounding_test', 'encoding_test', 'sdfxp_test', 'elementary_test', 'random_test', 'histogram_test',
          'sliced_matrix_test', 'quantise_test', 'skip_test', 'slice_counts_test', 'optc_test', 'gemm_test',
          'datapath_test', 'fused_test', 'hash_test']
+# Survivors that got a test: header, line, which of its candidates of a kind, and that test.
+MENDED = [
+    ('slice/encoding.hpp', 'int r = 0;', 'constant 0 -> 1', 0, 'encoding_test'),
+    ('core/random.hpp', 'const std::uint32_t threshold = (0u - bound) % bound;', 'sign of - turned', 0, 'random_test'),
+    ('core/quantise.hpp', 'if (job.samples <= 0 || job.elements <= 0) return {};', 'bound <= moved by -1', 1,
+     'quantise_test'),
+    ('accelerator/optc_lanes.hpp', 'const std::int64_t bias = ((one << right) >> 1) - dropping + '
+     '((product >> right) & dropping);', 'shift >> by one more', 0, 'optc_test'),
+]
 
 NUMBER = re.compile(r"(?<![\w.'\"<])(\d{1,4})(?![\w.'\"])")
 # A line on which a choice at run time cannot stand: declarations of types and constants, macros, intrinsics' immediates.
@@ -128,6 +138,20 @@ def draw(count, seed):
     return faults
 
 
+def mended():
+    faults = []
+    for path, text, kind, which, _ in MENDED:
+        group = next(g for g in GROUPS if path in g[2])
+        lines = next(lines for p, lines in sources(group) if p == path)
+        places = [i for i, line in enumerate(lines) if line.split('//')[0].strip() == text]
+        if len(places) != 1:
+            sys.exit(f'{path}: expected one line "{text}", found {len(places)}')
+        number = len(faults) + 1
+        what, mutated = [c for c in candidates(lines[places[0]], number) if c[0] == kind][which]
+        faults.append(fault(number, group[1], path, places[0], what, mutated, text))
+    return faults
+
+
 def plant(faults, copy):
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(f'{ROOT}/include', copy)
@@ -147,15 +171,16 @@ def main():
     options.add_argument('--seed', type=int, default=1)
     options.add_argument('--build', default=f'{ROOT}/build/mutations')
     options.add_argument('--tests', default=','.join(TESTS))
+    options.add_argument('--mended', action='store_true', help='only the faults that got a test, against those tests')
     options.add_argument('--keep', action='store_true', help='go on with what an earlier run of this seed compiled and found')
     options.add_argument('--part', default='1/1', help='only these faults: 2/3 is the second of every three')
     options = options.parse_args()
     part, parts = (int(x) for x in options.part.split('/'))
-    tests = options.tests.split(',')
+    tests = [m[-1] for m in MENDED] if options.mended else options.tests.split(',')
     os.makedirs(options.build, exist_ok=True)
     copy = f'{options.build}/include'
 
-    faults = draw(round(1.35 * options.faults), options.seed)
+    faults = mended() if options.mended else draw(round(1.35 * options.faults), options.seed)
     dropped = set()
     flags = ['g++', '-std=c++20', '-O1', '-w', '-fopenmp', '-Wno-narrowing',
              f'-DLAMELLA_SOURCE_DIR="{ROOT}"', f'-I{copy}',
@@ -245,8 +270,8 @@ def main():
             executed = any(f.number in reached[test] for test in tests)
             verdict = 'SURVIVED' if executed else 'SURVIVED, never executed'
         print(f'{f.number:4} {f.group:9} {f.path}:{f.line + 1}: {f.what}: {verdict}\n       {f.original}', flush=True)
-    print(f'{len(chosen)} faults planted, {caught} caught, {len(survivors)} survived '
-          f'({len(dropped)} drawn again, seed {options.seed})')
+    drawn = 'mended before' if options.mended else f'{len(dropped)} drawn again, seed {options.seed}'
+    print(f'{len(chosen)} faults planted, {caught} caught, {len(survivors)} survived ({drawn})')
 
 
 if __name__ == '__main__':
