@@ -66,12 +66,15 @@ LAMELLA_MULTIVERSION(sum_columns,
 LAMELLA_ALWAYS_INLINE void add_taps_body(const std::uint16_t* LAMELLA_RESTRICT from,
                                          const std::int64_t* LAMELLA_RESTRICT tap, std::int64_t taps,
                                          std::int64_t first, std::int64_t end, std::uint16_t* LAMELLA_RESTRICT to) {
-    constexpr std::int64_t lanes = 32;
-    for (std::int64_t base = first; base < end; base += lanes) {
-        alignas(64) std::uint16_t lane[lanes] = {};
-        for (std::int64_t t = 0; t < taps; ++t)
-            for (int i = 0; i < lanes; ++i) lane[i] = static_cast<std::uint16_t>(lane[i] + from[tap[t] + base + i]);
-        for (int i = 0; i < lanes; ++i) to[base + i] = lane[i];
+    typedef std::uint16_t lanes __attribute__((vector_size(64)));
+    for (std::int64_t base = first; base < end; base += 32) {
+        lanes sum = {};
+        for (std::int64_t t = 0; t < taps; ++t) {
+            lanes x;
+            std::memcpy(&x, from + tap[t] + base, sizeof x);
+            sum += x;
+        }
+        std::memcpy(to + base, &sum, sizeof sum);
     }
 }
 LAMELLA_MULTIVERSION(add_taps,

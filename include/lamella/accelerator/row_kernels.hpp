@@ -7,6 +7,7 @@
 #include <array>
 #include <bit>
 #include <cstdint>
+#include <cstring>
 
 #include "../core/path.hpp"
 #include "../slice/encoding.hpp"
@@ -49,34 +50,37 @@ struct walked_rows {
 // cycles[row], and their sums, all of which are below 2^31.
 LAMELLA_ALWAYS_INLINE void walk_tile_body(const tile_rows& t, std::uint32_t* LAMELLA_RESTRICT cycles,
                                           walked_rows& sums) {
-    constexpr int lanes = rows_at_once;
-    alignas(64) std::uint32_t digits[lanes] = {}, positions[lanes] = {}, busy[lanes] = {}, scanned[lanes] = {},
-                              outputs[lanes] = {};
-    alignas(64) std::uint32_t products[slice::max_slices][lanes] = {};
-    const auto planes = static_cast<std::uint32_t>(t.planes);
-    for (std::int64_t m = 0; m < t.rows; m += lanes) {
-        alignas(64) std::uint32_t issued[lanes] = {}, used[lanes] = {};
+    typedef std::uint16_t narrow __attribute__((vector_size(2 * rows_at_once)));
+    typedef std::uint32_t lanes __attribute__((vector_size(4 * rows_at_once)));
+    lanes digits = {}, positions = {}, busy = {}, scanned = {}, outputs = {};
+    lanes products[slice::max_slices] = {};
+    for (std::int64_t m = 0; m < t.rows; m += rows_at_once) {
+        lanes partners, digit_cycles, present_digits, present_windows, issued = {}, used = {};
+        std::memcpy(&partners, t.partners + m, sizeof partners);
+        std::memcpy(&digit_cycles, t.digit_cycles + m, sizeof digit_cycles);
+        std::memcpy(&present_digits, t.present_digits + m, sizeof present_digits);
+        std::memcpy(&present_windows, t.present_windows + m, sizeof present_windows);
         for (std::int64_t p = 0; p < t.planes; ++p) {
-            const std::uint16_t *const d = t.digits + p * t.pitch + m, *const w = t.windows + p * t.pitch + m;
-            for (int i = 0; i < lanes; ++i) {
-                issued[i] += d[i];
-                used[i] += w[i];
-                products[p][i] += d[i] * t.partners[m + i];
-            }
+            narrow d16, w16;
+            std::memcpy(&d16, t.digits + p * t.pitch + m, sizeof d16);
+            std::memcpy(&w16, t.windows + p * t.pitch + m, sizeof w16);
+            const lanes d = __builtin_convertvector(d16, lanes);
+            issued += d;
+            used += __builtin_convertvector(w16, lanes);
+            products[p] += d * partners;
         }
-        for (int i = 0; i < lanes; ++i) {
-            const std::uint32_t walked = t.partners[m + i] == 0 ? 0 : ~std::uint32_t{0};
-            const std::uint32_t d = issued[i] & walked, own = d * t.digit_cycles[m + i];
-            const std::uint32_t idle = (planes * t.present_windows[m + i] - used[i]) & walked;
-            cycles[m + i] = own + idle;
-            digits[i] += d;
-            positions[i] += t.present_digits[m + i] & walked;
-            busy[i] += own;
-            scanned[i] += idle;
-            outputs[i] += t.partners[m + i];
-        }
+        const lanes walked = reinterpret_cast<lanes>(partners != 0);
+        const lanes all = issued & walked, own = all * digit_cycles;
+        const lanes idle = (static_cast<std::uint32_t>(t.planes) * present_windows - used) & walked;
+        const lanes row = own + idle;
+        std::memcpy(cycles + m, &row, sizeof row);
+        digits += all;
+        positions += present_digits & walked;
+        busy += own;
+        scanned += idle;
+        outputs += partners;
     }
-    for (std::size_t i = 0; i < lanes; ++i) {
+    for (std::size_t i = 0; i < rows_at_once; ++i) {
         sums.digits += digits[i];
         sums.positions += positions[i];
         sums.busy += busy[i];
