@@ -19,16 +19,10 @@
 #include "../slice/bitmap.hpp"
 #include "configuration.hpp"
 #include "counting.hpp"
+#include "packed_bits.hpp"
 #include "used_digits.hpp"
 
 namespace lamella::accelerator::detail {
-
-// Bits at..at + count - 1 (count up to 64); the word behind may be read.
-inline std::uint64_t read_bits(const std::uint64_t* words, std::int64_t at, std::int64_t count) noexcept {
-    const std::uint64_t* const w = words + (at >> 6);
-    const auto off = static_cast<unsigned>(at & 63);
-    return (w[0] >> off | (w[1] << 1) << (63 - off)) & (~std::uint64_t{0} >> (64 - count));
-}
 
 // An axis as runs of consecutive multiples of `unit`, each at an offset that is (quotient, remainder) of it.
 class axis_runs {
@@ -151,8 +145,7 @@ class bit_image {
     void place_word(std::uint64_t word, std::int64_t at, std::uint64_t* plane) const noexcept {
         if (word == 0) return;
         if (unit_ == 1) {
-            plane[at >> 6] |= word << (at & 63);
-            plane[(at >> 6) + 1] |= (word >> 1) >> (63 - (at & 63));
+            set_bits(plane, at, word);
             return;
         }
         const std::int64_t q = at / unit_, c = at - q * unit_;

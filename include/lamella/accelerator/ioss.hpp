@@ -17,8 +17,8 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstdint>
-#include <cstring>
 #include <functional>
 #include <numeric>
 #include <span>
@@ -26,6 +26,7 @@
 
 #include "configuration.hpp"
 #include "datapath.hpp"
+#include "ioss_memory.hpp"
 
 namespace lamella::accelerator {
 
@@ -69,28 +70,7 @@ constexpr std::uint64_t digit_cycles(std::uint64_t products, int multipliers) no
     return (products + width - 1) / width;
 }
 
-// What one core reads of a GEMM, laid out as its memories are. The emulator fills it.
-struct ioss_memory {
-    std::int64_t depth = 0, partners = 0, rows = 0;
-    int streamed_planes = 0, held_planes = 0;
-    std::vector<std::int16_t> streamed;  // [row][plane][k]
-    std::vector<std::uint8_t> present;   // [row][k]: no padding
-    std::vector<std::uint8_t> issued;    // [row][plane][k]: there, and not zero when zeros are skipped
-    std::vector<std::int16_t> held;      // [k][plane][partner]
-    std::vector<std::uint8_t> held_present;  // [k][partner]; empty when all are
-
-    const std::int16_t* digits(std::int64_t row, int plane) const noexcept {
-        return streamed.data() + (row * streamed_planes + plane) * depth;
-    }
-    const std::uint8_t* issues(std::int64_t row, int plane) const noexcept {
-        return issued.data() + (row * streamed_planes + plane) * depth;
-    }
-    const std::int16_t* slices(std::int64_t k, int plane) const noexcept {
-        return held.data() + (k * held_planes + plane) * partners;
-    }
-};
-
-// The part of it that a core has: planes g, g + step, ...; windows and partners first .. last - 1.
+// The part of a GEMM that a core has: planes g, g + step, ...; windows and partners first .. last - 1.
 struct ioss_share {
     int streamed_first = 0, streamed_step = 1, held_first = 0, held_step = 1;
     std::int64_t first_depth = 0, last_depth = 0, first_partner = 0, last_partner = 0;
@@ -99,12 +79,14 @@ struct ioss_share {
 // What a lane does in a cycle: nothing, issue products, or look for the next digit that is not zero.
 enum class lane_action : std::uint8_t { none, issue, scan };
 
-// One lane, cycle by cycle. `pending` looks ahead to what the next cycle will be, which takes no time; `step` is the
-// cycle.
+// One lane, cycle by cycle. `pending` is what the next cycle will be: looking ahead takes no time; `step` is the cycle.
 class ioss_lane {
   public:
     ioss_lane(const configuration& c, const ioss_memory& memory, const ioss_share& share, int radix_bits)
-        : how_(c), memory_(memory), share_(share), radix_bits_(radix_bits),
+        : how_(c),
+          memory_(memory),
+          share_(share),
+          radix_bits_(radix_bits),
           held_planes_((memory.held_planes - share.held_first + share.held_step - 1) / share.held_step) {}
 
     // Takes the rows of a tile. sums[row][partner - first_partner] receive the products. `partners` lists the needed
@@ -118,25 +100,40 @@ class ioss_lane {
         rows_ = std::move(rows);
         row_ = 0;
         begin_row();
+        look_ahead();
     }
     std::vector<row_job> take_rows() { return std::move(rows_); }
 
-    lane_action pending() {
-        for (;;) {
-            if (issued_ < to_issue_) return lane_action::issue;
-            if (row_ == rows_.size()) return lane_action::none;
-            if (next_digit()) continue;
-            if (scan_) return lane_action::scan;
-            if (!next_window() && !next_plane() && !next_row()) return lane_action::none;
-        }
-    }
+    lane_action pending() const noexcept { return pending_; }
+
     // One cycle; pending() must not be `none`. Returns the products issued.
     std::int64_t step(plane_pairs& issued, bool a_streams) {
-        if (pending() == lane_action::scan) {
-            scan_ = false;
-            return 0;
-        }
+        const std::int64_t products = pending_ == lane_action::issue ? issue(issued, a_streams) : 0;
         scan_ = false;  // the window has had its cycle
+        look_ahead();
+        return products;
+    }
+
+  private:
+    static std::size_t index(int i) noexcept { return static_cast<std::size_t>(i); }
+
+    void look_ahead() {
+        for (;;) {
+            if (issued_ < to_issue_ || next_digit()) {
+                pending_ = lane_action::issue;
+                return;
+            }
+            if (scan_) {
+                pending_ = lane_action::scan;
+                return;
+            }
+            if (next_window() || next_plane() || next_row()) continue;
+            pending_ = lane_action::none;
+            return;
+        }
+    }
+    // The next products of the present digit, as many as there are multipliers.
+    std::int64_t issue(plane_pairs& issued, bool a_streams) noexcept {
         const std::int64_t now = std::min<std::int64_t>(how_.multipliers, to_issue_ - issued_);
         const auto met = static_cast<std::int64_t>(met_.size());
         for (std::int64_t left = now; left > 0;) {
@@ -152,9 +149,6 @@ class ioss_lane {
         }
         return now;
     }
-
-  private:
-    static std::size_t index(int i) noexcept { return static_cast<std::size_t>(i); }
 
     // A digit times one slice of `count` partners. The tree adds the weights of the core's first planes.
     void multiply(int held_plane, std::int64_t from, std::int64_t count) noexcept {
@@ -173,7 +167,7 @@ class ioss_lane {
         while (row_ < rows_.size() && job().partners.empty()) ++row_;  // nothing to do for this core
         if (row_ == rows_.size()) return false;
         plane_ = share_.streamed_first;
-        depth_ = window_end_ = share_.first_depth;
+        window_end_ = share_.first_depth;
         return true;
     }
     bool next_row() noexcept {
@@ -183,42 +177,34 @@ class ioss_lane {
     bool next_plane() noexcept {
         if (row_ == rows_.size() || plane_ + share_.streamed_step >= memory_.streamed_planes) return false;
         plane_ += share_.streamed_step;
-        depth_ = window_end_ = share_.first_depth;
+        window_end_ = share_.first_depth;
         return true;
     }
     // Opens the next window. It is scanned only where it holds digits at all: padding is absent.
     bool next_window() noexcept {
         if (row_ == rows_.size() || window_end_ >= share_.last_depth) return false;
-        const std::int64_t begin = window_end_;
-        window_end_ = std::min(share_.last_depth, begin + how_.window);
-        const std::uint8_t* const present = memory_.present.data() + job().row * memory_.depth;
-        scan_ = how_.input_skip &&
-                std::memchr(present + begin, 1, static_cast<std::size_t>(window_end_ - begin)) != nullptr;
-        depth_ = begin - 1;
+        window_ = window_end_;
+        window_end_ = std::min(share_.last_depth, window_ + how_.window);
+        found_ = memory_.issued(job().row, plane_, window_, window_end_);
+        scan_ = how_.input_skip && memory_.present(job().row, window_, window_end_) != 0;
         return true;
     }
     // The next digit of the window that has products.
     bool next_digit() {
-        if (row_ == rows_.size()) return false;
-        const std::uint8_t* const issues = memory_.issues(job().row, plane_);
-        const std::int16_t* const digits = memory_.digits(job().row, plane_);
-        while (depth_ + 1 < window_end_) {
-            const auto left = static_cast<std::size_t>(window_end_ - depth_ - 1);
-            const void* const found = std::memchr(issues + depth_ + 1, 1, left);
-            depth_ = found == nullptr ? window_end_ : static_cast<const std::uint8_t*>(found) - issues;
-            if (depth_ == window_end_) break;
+        while (found_ != 0) {
+            depth_ = window_ + std::countr_zero(found_);
+            found_ &= found_ - 1;
             met_ = job().partners;
-            if (!memory_.held_present.empty()) {
-                const std::uint8_t* const held = memory_.held_present.data() + depth_ * memory_.partners;
+            if (const std::uint8_t* const there = memory_.partners_present(depth_)) {
                 some_.clear();
                 for (const std::int32_t partner : job().partners)
-                    if (held[partner] != 0) some_.push_back(partner);
+                    if (there[partner] != 0) some_.push_back(partner);
                 met_ = some_;
             }
             if (met_.empty()) continue;
             issued_ = 0;
             to_issue_ = static_cast<std::int64_t>(met_.size()) * held_planes_;
-            digit_ = digits[depth_];
+            digit_ = memory_.digit(job().row, plane_, depth_);
             return true;
         }
         return false;
@@ -231,8 +217,10 @@ class ioss_lane {
     std::vector<row_job> rows_;
     std::size_t row_ = 0;
     int plane_ = 0;
-    std::int64_t depth_ = 0, window_end_ = 0;
-    bool scan_ = false;  // the open window has not cost a cycle yet
+    std::int64_t window_ = 0, window_end_ = 0, depth_ = 0;
+    std::uint64_t found_ = 0;  // digits of the open window that have not been issued, from its first one on
+    bool scan_ = false;        // it has not cost a cycle yet
+    lane_action pending_ = lane_action::none;
     std::span<const std::int32_t> met_;
     std::vector<std::int32_t> some_;
     std::int16_t digit_ = 0;
