@@ -4,7 +4,8 @@
 #   get-data.sh [DIRECTORY [mnist|cifar-10]...]      default: ./data, both sets
 #
 # Every file is checked by SHA-256 before it gets its name, so a directory never holds half a file; what is there and
-# right is not fetched again. Needs curl or wget, gzip, tar, and sha256sum, shasum or openssl.
+# right is not fetched again. Needs curl or wget (installed where both are missing, on Debian and Ubuntu), gzip, tar, and
+# sha256sum, shasum or openssl.
 set -eu
 
 fail() {
@@ -105,6 +106,11 @@ get_cifar10() {
 }
 
 have sha256sum || have shasum || have openssl || fail "sha256sum, shasum or openssl is needed to check what arrives"
+have curl || have wget || {
+    root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+    . "$root/.cmake/machine.sh"
+    need_packages curl ca-certificates
+}
 have curl || have wget || fail "curl or wget is needed"
 
 directory=${1:-data}

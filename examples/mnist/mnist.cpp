@@ -1,6 +1,7 @@
 // Trains LeNet-5 or an MLP on MNIST in integers, at widths that LAPS moves while it trains, or its float32 twin.
 //
-//   examples/run.sh mnist                          generated digits, or MNIST when LAMELLA_DATA names a folder with it
+//   examples/run.sh mnist                          MNIST when examples/get-data.sh has fetched it or LAMELLA_DATA names
+//                                                  a folder with it, else generated digits
 //   examples/run.sh mnist --data DIR --json        MNIST from a folder with the IDX files, raw or .gz
 #include "mnist.hpp"
 

@@ -39,8 +39,8 @@ inline void declare(CLI::App& app, options& o, const std::vector<std::string>& m
     o.model = models.front();
     const auto choice = [](std::vector<std::string> names) { return CLI::IsMember(std::move(names)); };
     app.add_option("--data", o.data,
-                   "folder with the data set, or `generated`; without it LAMELLA_DATA is looked at, else\n"
-                   "digits are generated")
+                   "folder with the data set, or `generated`; without it LAMELLA_DATA, or else data in the\n"
+                   "sources, is looked at, and digits are generated when it is in neither")
         ->group("Data");
     app.add_option("--images", o.images, "training images used, the first ones; 0: all")
         ->capture_default_str()

@@ -12,6 +12,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "reporting.hpp"
 
@@ -24,19 +25,29 @@ struct sets {
     std::optional<lamella::data::dataset> valid;
 };
 
-// The set called `name`, which read(folder) takes from --data, from LAMELLA_DATA/name or from shared/data/name beside
-// the sources; otherwise what generated() gives. Cut to --images, with --valid of them kept back.
+// Where data sets are looked for without --data: LAMELLA_DATA, or else data in the sources, which get-data.sh fills,
+// and shared/data beside them.
+inline std::vector<std::string> data_roots() {
+    const std::string given = environment("LAMELLA_DATA");
+    if (!given.empty()) return {given};
+    return {LAMELLA_SOURCE_DIR "/data", LAMELLA_SOURCE_DIR "/../shared/data"};
+}
+
+// The set called `name`, which read(folder) takes from --data or from the first of data_roots() with a folder of that
+// name; otherwise what generated() gives. Cut to --images, with --valid of them kept back.
 template <class Read, class Generated>
 sets load_sets(const options& o, const std::string& name, Read&& read, Generated&& generated) {
     using namespace lamella;
     std::string folder = o.data;
     if (folder.empty()) {
-        const std::string given = environment("LAMELLA_DATA");
-        const std::string root = given.empty() ? LAMELLA_SOURCE_DIR "/../shared/data" : given;
-        if (std::filesystem::is_directory(root + "/" + name)) folder = root + "/" + name;
+        const std::vector<std::string> roots = data_roots();
+        for (const std::string& root : roots)
+            if (folder.empty() && std::filesystem::is_directory(root + "/" + name)) folder = root + "/" + name;
+        if (folder.empty())
+            std::fprintf(stderr,
+                         "no --data, and no %s in %s: training on generated digits (examples/get-data.sh fetches it)\n",
+                         name.c_str(), roots.front().c_str());
     }
-    if (folder.empty())
-        std::fprintf(stderr, "no --data and no LAMELLA_DATA with %s: training on generated digits\n", name.c_str());
     data::train_and_test read_in = folder.empty() || folder == "generated" ? generated() : read(folder);
     sets loaded{std::move(read_in.train), std::move(read_in.test), std::nullopt};
     if (o.images != 0) loaded.train = data::take(loaded.train, 0, o.images);
@@ -66,7 +77,7 @@ inline lamella::optim::optimizer make_optimizer(const options& o) {
 
 // What a resumed run must share with the one that it continues.
 inline lamella::io::metadata identity(const options& o, const std::string& model, std::size_t samples,
-                                                   const std::string& precision) {
+                                      const std::string& precision) {
     std::string learns = o.optimizer + " lr " + o.lr + " momentum " + o.momentum + " decay " + o.weight_decay;
     const options usual;
     if (o.clip_norm != usual.clip_norm) learns += " clip " + o.clip_norm;
@@ -143,8 +154,8 @@ json train(Network& net, const options& o, const sets& data) {
         net.observe(counts);
         if (!o.trace.empty()) {
             trace_file.emplace(o.trace, !o.resume.empty());
-            trace.emplace(counts, [&](std::string_view rows) { trace_file->write(std::string(rows)); }, 1,
-                          decides);
+            trace.emplace(
+                counts, [&](std::string_view rows) { trace_file->write(std::string(rows)); }, 1, decides);
             net.observe(*trace);
         }
         if (!o.report.empty()) report.emplace(net, o, counts);
@@ -199,10 +210,19 @@ json train(Network& net, const options& o, const sets& data) {
     struct forward_log {
         std::optional<train::json_lines>& log;
         std::optional<reporting>& report;
-        void on_start(const train::run_info& i) { if (log) log->on_start(i); }
-        void on_step(const train::step_info& i) { if (log) log->on_step(i); }
-        void on_epoch(const train::epoch_info& i) { if (log) log->on_epoch(i); if (report) report->on_epoch(i); }
-        void on_finish(const train::run_info& i) { if (log) log->on_finish(i); }
+        void on_start(const train::run_info& i) {
+            if (log) log->on_start(i);
+        }
+        void on_step(const train::step_info& i) {
+            if (log) log->on_step(i);
+        }
+        void on_epoch(const train::epoch_info& i) {
+            if (log) log->on_epoch(i);
+            if (report) report->on_epoch(i);
+        }
+        void on_finish(const train::run_info& i) {
+            if (log) log->on_finish(i);
+        }
     } logging{log, report};
     train::interrupt interrupt;
     std::string saved;
@@ -246,11 +266,13 @@ json train(Network& net, const options& o, const sets& data) {
         for (const stage s : {stage::feed_forward, stage::error_propagation, stage::weight_gradient})
             result["mean_width"][std::string(name_of(s))] = static_cast<double>(counts.total(s).mean_width_256()) / 256;
         const auto total = counts.total();
-        result["slice_products"] = {{"dense16", total.dense16}, {"dense", total.dense}, {"issued", total.issued},
-                                    {"probe", total.probe}};
+        result["slice_products"] = {
+            {"dense16", total.dense16}, {"dense", total.dense}, {"issued", total.issued}, {"probe", total.probe}};
         const accelerator::optc_saturations& saturated = optimizer.saturations();
-        result["saturated"] = {{"gradients", saturated.gradients}, {"updates", saturated.updates},
-                               {"first_moments", saturated.first_moments}, {"second_moments", saturated.second_moments},
+        result["saturated"] = {{"gradients", saturated.gradients},
+                               {"updates", saturated.updates},
+                               {"first_moments", saturated.first_moments},
+                               {"second_moments", saturated.second_moments},
                                {"weights", saturated.weights}};
         result["width_changes"] = {{"feed_forward", changes.forward}, {"error_propagation", changes.backward}};
         for (int l = 0; l < net.products(); ++l) {
