@@ -1,4 +1,4 @@
-// The README's reader in NumPy computes the integers that the library computes, from a checkpoint alone.
+// The reader in NumPy of io/README.md computes the integers that the library computes, from a checkpoint alone.
 #include <lamella/data/digits.hpp>
 #include <lamella/io/checkpoint.hpp>
 #include <lamella/precision/laps.hpp>
@@ -12,9 +12,9 @@ namespace {
 
 using namespace lamella;
 
-// The one block of Python in the README.
-std::string readme_python() {
-    const std::string text = get(LAMELLA_SOURCE_DIR "/README.md"), fence = "```";
+// The one block of Python there.
+std::string page_python() {
+    const std::string text = get(LAMELLA_SOURCE_DIR "/include/lamella/io/README.md"), fence = "```";
     const std::size_t begin = text.find(fence + "python\n");
     REQUIRE(begin != std::string::npos);
     const std::size_t from = begin + fence.size() + 7;
@@ -42,7 +42,7 @@ TEST_CASE("NumPy recomputes the logits of 1 000 images from a checkpoint, bit fo
     constexpr std::size_t count = 1000;
     const data::dataset digits = data::generated_digits(4, 0, count);
     put(directory / "images", std::span(digits.images.data(), digits.images.size()));
-    put(directory / "run.py", readme_python() + R"(
+    put(directory / "run.py", page_python() + R"(
 import sys
 x, exponent = logits(sys.argv[1] + "/checkpoint", np.fromfile(sys.argv[1] + "/images", "u1").reshape(-1, 28, 28, 1))
 expected = np.fromfile(sys.argv[1] + "/logits", "<i4").reshape(-1, 10)

@@ -30,6 +30,10 @@ foreach(way installed embedded fetched)
     run(${CMAKE_COMMAND} --build ${WORK_DIR}/${way} --target umbrella)
     run(${WORK_DIR}/${way}/umbrella)
 endforeach()
+# The README's project: hello.cpp itself is compiled elsewhere.
+file(COPY ${SOURCE_DIR}/tests/consumer/hello/CMakeLists.txt ${SOURCE_DIR}/examples/hello.cpp DESTINATION ${WORK_DIR}/hello)
+run(${CMAKE_COMMAND} -S ${WORK_DIR}/hello -B ${WORK_DIR}/hello/build -D CMAKE_CXX_COMPILER=${CXX}
+    -D CMAKE_PREFIX_PATH=${WORK_DIR}/prefix)
 run(${CMAKE_COMMAND} --build ${WORK_DIR}/installed --target everything --parallel 2)
 run(${WORK_DIR}/installed/everything)
 
