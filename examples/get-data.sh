@@ -58,7 +58,6 @@ fetch() { # NAME SHA256 FILE MIRROR...
 }
 
 get_mnist() {
-    mkdir -p "$directory/mnist"
     # Name, SHA-256 packed, SHA-256 unpacked.
     while read -r name packed unpacked; do
         if is_right "$directory/mnist/$name" "$unpacked" || is_right "$directory/mnist/$name.gz" "$packed"; then
@@ -70,6 +69,7 @@ get_mnist() {
             https://storage.googleapis.com/cvdf-datasets/mnist
         gzip -dc "$scratch/$name.gz" >"$scratch/$name" || fail "$name.gz: cannot be unpacked"
         is_right "$scratch/$name" "$unpacked" || fail "$name: unpacked, it has a wrong SHA-256"
+        mkdir -p "$directory/mnist"
         mv -f "$scratch/$name" "$directory/mnist/$name"
         rm -f "$scratch/$name.gz"
     done <<END
@@ -92,7 +92,6 @@ get_cifar10() {
         echo "cifar-10 is there"
         return 0
     fi
-    mkdir -p "$directory/cifar-10"
     fetch cifar-10-binary.tar.gz c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd \
         "$scratch/cifar-10-binary.tar.gz" https://www.cs.toronto.edu/~kriz
     (cd "$scratch" && tar -xzf cifar-10-binary.tar.gz) || fail "cifar-10-binary.tar.gz: cannot be unpacked"
@@ -100,6 +99,7 @@ get_cifar10() {
     for file in $files; do
         [ -f "$scratch/cifar-10-batches-bin/$file" ] || fail "cifar-10-binary.tar.gz: $file is not in it"
     done
+    mkdir -p "$directory/cifar-10"
     for file in $files; do
         mv -f "$scratch/cifar-10-batches-bin/$file" "$directory/cifar-10/$file"
     done
