@@ -71,7 +71,7 @@ struct operand_slices {
     }
 };
 
-// What one event came to.
+// Slice products, and slices of both operands, of one GEMM.
 struct event_counts {
     stage_counts counts;
     plane_pairs pairs{};  // of counts.issued

@@ -21,12 +21,12 @@
 
 namespace lamella::accelerator {
 
-// What one product of bits x bits costs.
+// What one product of bits x bits costs, in its table's unit.
 struct product_energy {
     int bits = 0;
     double each = 0;
 };
-// What a memory of a size costs a bit.
+// What a memory of a size costs a bit that is read or written, in its table's unit.
 struct memory_energy {
     std::uint64_t bytes = 0;
     double read = 0, write = 0;

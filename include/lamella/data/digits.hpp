@@ -222,7 +222,8 @@ inline void spoil(std::span<std::uint8_t> image, random_sequence& random) noexce
 
 }  // namespace detail
 
-// Draws sample `index` of the series `seed` into 28 x 28 pixels and returns its label, 0..9.
+// Draws sample `index` of the series `seed` into 28 x 28 pixels and returns its label, 0..9. Throws argument_error for
+// another number of pixels.
 inline std::uint8_t draw_digit(std::uint64_t seed, std::uint32_t index, std::span<std::uint8_t> image) {
     using namespace detail;
     if (image.size() != digit_side * digit_side)

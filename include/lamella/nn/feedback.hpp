@@ -24,6 +24,7 @@
 
 namespace lamella::nn {
 
+// How errors reach hidden layers: through the layers above, or straight from the output.
 enum class feedback : std::uint8_t { propagated, direct };
 inline constexpr std::array<std::string_view, 2> feedback_names{"propagated", "direct"};
 

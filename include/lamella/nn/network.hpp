@@ -1,7 +1,8 @@
 // A network: a static composition of layers in one arithmetic, and one training step of it.
 //
 //   auto model = nn::sequential(nn::conv2d{6, 5}, nn::relu{}, nn::max_pool2d{2}, nn::flatten{}, nn::linear{10});
-//   auto net = nn::make_network<nn::fixed>(model, nn::image_shape{28, 28, 1}, nn::fixed::settings{}, seed, controller);
+//   auto net = nn::make_network<nn::fixed>(model, nn::image_shape{28, 28, 1}, nn::fixed::settings{}, seed,
+//                                           std::move(controller));
 //   auto twin = nn::make_network<nn::float32>(model, nn::image_shape{28, 28, 1}, nn::float32::settings{}, seed);
 //
 // `step` runs forward, loss and backward and leaves the exact gradient sums in the parameters; an optimizer (optim/)
@@ -170,7 +171,8 @@ class network {
     using arithmetic = A;
     using tensor = typename A::tensor;
 
-    // The integer network. `controller` decides the widths.
+    // The integer network. `controller` decides the widths. Throws argument_error for a layer that does not fit its
+    // input, a path that this CPU lacks, threads below 1 or no controller.
     network(const Model& model, const image_shape& input, const fixed::settings& options, std::uint64_t seed,
             std::unique_ptr<precision::controller> controller)
         requires std::is_same_v<A, fixed>
@@ -186,7 +188,7 @@ class network {
         build();
         engine_.controller->attach(ids_.products);
     }
-    // A twin in floating point.
+    // A twin in floating point. Throws argument_error for a layer that does not fit its input.
     network(const Model& model, const image_shape& input, const typename A::settings& options, std::uint64_t seed)
         requires(!std::is_same_v<A, fixed>)
         : body_(model), input_(input), description_(model.describe()) {
@@ -320,6 +322,7 @@ class network {
 };
 
 // network<A, Model>(model, input, ...) without naming the model's type; nn::fixed wants a controller after the seed.
+// `input` is the shape of one sample. Throws what the constructors throw.
 template <class A, class Model, class... Controller>
 network<A, Model> make_network(const Model& model, const image_shape& input, const typename A::settings& options,
                                std::uint64_t seed, Controller&&... controller) {
