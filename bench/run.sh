@@ -7,6 +7,7 @@ root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 
 name=${1:-}
 if [ ! -f "$root/bench/$name.cpp" ]; then
+    [ -z "$name" ] || say "there is no benchmark $name"
     say "usage: bench/run.sh <name> [option...]    (what the options are: bench/README.md)"
     say "benchmarks:"
     for source in "$root"/bench/*.cpp; do say "  $(basename "$source" .cpp)"; done

@@ -7,12 +7,16 @@ root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 
 name=${1:-}
 if [ ! -f "$root/examples/$name.cpp" ] && [ ! -f "$root/examples/$name/$name.cpp" ]; then
+    [ -z "$name" ] || say "there is no example $name"
     say "usage: examples/run.sh <name> [option...]    (options: examples/run.sh <name> --help)"
     say "examples:"
     for source in "$root"/examples/*.cpp "$root"/examples/*/*.cpp; do
         stem=$(basename "$source" .cpp)
         case $source in
-            "$root/examples/$stem.cpp" | "$root/examples/$stem/$stem.cpp") [ ! -f "$source" ] || say "  $stem" ;;
+            "$root/examples/$stem.cpp" | "$root/examples/$stem/$stem.cpp")
+                about=$(sed -n '1s|^// \([^:.]*\).*|\1|p' "$source")
+                say "$(printf '  %-19s %s' "$stem" "${about:-the program in the README}")"
+                ;;
         esac
     done
     exit 2
