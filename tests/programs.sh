@@ -182,7 +182,7 @@ awk '/^imported/ { before = $(NF - 1) } /^trained/ { after = $(NF - 1) } END { e
     ok || bad "finetune: lying digits not learned"
 
 program=$taxonn
-small="--data generated --images 300 --valid 100 --epochs 1 --seeds 1 --search-images 40"
+small="--data generated --images 300 --valid 100 --epochs 1 --seeds 1"
 refuses "table of another network" "one row or 5" $small --table 1.7,1.7,1.7+1.7,1.7,1.7
 refuses "table without errors" "I.F of activation, weight and error" $small --table 1.7,1.7
 refuses "nothing left to train on" "300" --data generated --images 300 --valid 300

@@ -12,13 +12,11 @@
 namespace example {
 
 struct taxonn_options {
-    options run;                       // data, training images, epochs, held-back images, machine
-    std::string table;                 // empty: search one
-    int rate = 7, halvings = 3;        // learning rate 2^-rate, halved so often over the run
-    std::uint64_t seeds = 3;           // runs of each arithmetic, seeds 1..N
-    std::size_t search_images = 3000;  // training images of each short training in the search
-    double tolerance = 1;              // percent that the loss on held-back images may rise by the formats of A, of W
-    double error_tolerance = 2;        // and by those of E
+    options run;                 // data, training images, epochs, held-back images, machine
+    std::string table;           // empty: search one
+    int rate = 7, halvings = 3;  // learning rate 2^-rate, halved so often over the run
+    std::uint64_t seeds = 3;     // runs of each arithmetic, seeds 1..N
+    double tolerance = 2;        // percent of the gradients' mean square that the formats of a role may add
     lamella::accelerator::taxonn_configuration array = lamella::accelerator::taxonn();
 };
 

@@ -1,20 +1,19 @@
 // Stochastic gradient descent one sample at a time, in integers under a table of fixed-point formats and as the float32
 // twin, and the search of the table: what the TaxoNN program does with a network.
 //
-// The search starts from the ranges that the twin's operands take over its training, and bounds the loss on held-back
-// images. Formats of A and W: the trained twin's weights, rounded to nearest, evaluated. Formats of E: short trainings
-// from the start, since what a trained network still stands may be far too coarse for one that has everything to learn
-// (tried: 2-bit errors passed when the twin's weights were trained on, and learned nothing from the start). Two of
-// them, of other seeds, since one more or less scatters. So a call costs a look at the held-back images, or two short
-// trainings.
+// The search trains a twin of a seed of its own. The ranges that its operands take give the integer bits, one more for
+// the weights: what a sample clips is gone with the sample, but a weight at its bound stays there, and another seed's
+// weights go further. Fraction bits: bisection under a bound on what rounding does to the gradients of single samples
+// (train/gradient_error.hpp), at the twin's weights at moments of its training from the first step to the last, on
+// images kept back.
 #pragma once
 
 #include <algorithm>
 #include <array>
 #include <cstdio>
 #include <lamella/precision/table_search.hpp>
+#include <lamella/train/gradient_error.hpp>
 #include <memory>
-#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -41,23 +40,16 @@ class per_sample {
             "times\n",
             o_.run.model.c_str(), data_.train.name.c_str(), data_.train.size(),
             static_cast<unsigned long long>(o_.run.epochs), data_.valid->size(), o_.rate, o_.halvings);
-        table formats;
-        if (!o_.table.empty()) {
-            formats = lamella::precision::parse_table(o_.table);
-            make_fixed(formats, 1);  // of another number of layers: known before hours have passed
-        }
+        const table formats = o_.table.empty() ? search() : lamella::precision::parse_table(o_.table);
+        make_fixed(formats, 1);  // of another number of layers: known before hours have passed
+        print(formats);
         std::vector<double> wrong_fixed, wrong_twin;
         for (std::uint64_t seed = 1; seed <= o_.seeds; ++seed) {
             twin_network twin = make_twin(seed);
-            std::vector<std::array<float, 3>> largest(static_cast<std::size_t>(twin.products()));
-            if (formats.empty()) twin.engine().largest = &largest;
-            train(twin, data_.train, o_.run.epochs);
-            twin.engine().largest = nullptr;
+            train(twin, 0, steps());
             wrong_twin.push_back(test_error(twin));
-            if (formats.empty()) formats = search(twin, largest);
-            if (seed == 1) print(formats);
             fixed_network net = make_fixed(formats, seed);
-            train(net, data_.train, o_.run.epochs);
+            train(net, 0, steps());
             wrong_fixed.push_back(test_error(net));
             print(seed, wrong_fixed.back(), wrong_twin.back());
         }
@@ -89,9 +81,12 @@ class per_sample {
         return shapes.sample();
     }
 
+    std::uint64_t steps() const { return o_.run.epochs * data_.train.size(); }
+
     // Plain descent, batch 1, learning rates that are powers of two at every step: the update's product is a shift.
     template <class Network>
-    void train(Network& net, const lamella::data::dataset& set, std::uint64_t epochs) const {
+    void train(Network& net, std::uint64_t first, std::uint64_t end) const {
+        if (first == end) return;
         lamella::optim::optimizer_settings s;
         s.rule = lamella::optim::rule::sgd;
         s.lr = {1 << 30, -30 - o_.rate};
@@ -99,87 +94,67 @@ class per_sample {
         s.schedule.drops = static_cast<std::uint32_t>(o_.halvings);
         s.schedule.gamma = {1 << 30, -31};
         lamella::optim::optimizer optimizer(s);
-        lamella::train::fit(net, optimizer, set, {.epochs = epochs, .batch = 1});
+        lamella::train::fit(net, optimizer, data_.train,
+                            {.epochs = o_.run.epochs, .batch = 1, .first_step = first, .last_step = end - 1});
     }
 
     template <class Network>
-    static std::uint64_t wrong(Network& net, const lamella::data::dataset& set) {
-        const lamella::train::evaluation seen = lamella::train::evaluate(net, set);
-        return seen.samples - seen.correct;
-    }
-    template <class Network>
     double test_error(Network& net) const {
-        return 100 * static_cast<double>(wrong(net, data_.test)) / static_cast<double>(data_.test.size());
+        return 100 * (1 - lamella::train::evaluate(net, data_.test).accuracy());
     }
 
     // --- the search ------------------------------------------------------------------------------------------------
 
-    // A network at `formats` with the twin's weights, rounded to its 16-bit masters.
-    fixed_network imported(twin_network& twin, const table& formats) const {
-        fixed_network net = make_fixed(formats, 1);
-        std::vector<const lamella::nn::real_parameter<float>*> from;
-        twin.parameters([&](const auto& p) { from.push_back(&p); });
-        std::size_t next = 0;
-        net.parameters([&](auto& p) {
-            const auto& values = from[next++]->value;
-            const std::array<std::size_t, 1> shape{values.size()};
-            const auto masters = lamella::quantise_tensor<1, std::int16_t>(
-                xt::adapt(values.data(), values.size(), xt::no_ownership(), shape), 16);
-            std::copy(masters.mantissas().begin(), masters.mantissas().end(), p.mantissa.begin());
-            p.exponent = masters.exponent();
-        });
-        std::vector<std::uint32_t> first(std::min<std::size_t>(64, data_.train.size()));
-        std::iota(first.begin(), first.end(), 0u);
-        net.calibrate(lamella::train::view_of(data_.train, first));
-        return net;
+    // What the training of a twin shows.
+    struct observations {
+        std::vector<std::array<float, 3>> largest;            // magnitudes of A, W, E of each layer
+        std::vector<lamella::train::gradient_error> moments;  // each on images of its own
+    };
+    observations observe_twin() const {
+        twin_network twin = make_twin(search_seed);
+        observations seen;
+        seen.largest.resize(static_cast<std::size_t>(twin.products()));
+        for (std::size_t moment = 0; moment < moments; ++moment) {
+            twin.engine().largest = &seen.largest;
+            if (moment > 0) train(twin, steps() * (moment - 1) / (moments - 1), steps() * moment / (moments - 1));
+            twin.engine().largest = nullptr;
+            const std::size_t first = moment * data_.valid->size() / moments;
+            const std::size_t end = (moment + 1) * data_.valid->size() / moments;
+            seen.moments.emplace_back(twin, lamella::data::take(*data_.valid, first, end - first));
+        }
+        return seen;
     }
 
-    table search(twin_network& twin, const std::vector<std::array<float, 3>>& largest) const {
+    table search() const {
         using lamella::role;
+        const observations seen = observe_twin();
         std::vector<lamella::precision::operand_tops> tops;
-        for (const auto& layer : largest) {
+        for (const auto& layer : seen.largest) {
             auto& top = tops.emplace_back();
-            for (std::size_t i = 0; i < 3; ++i) top[i] = lamella::precision::top_of(layer[i]);
+            for (std::size_t i = 0; i < top.size(); ++i) top[i] = lamella::precision::top_of(layer[i]);
+            ++top[static_cast<std::size_t>(role::weight)];
         }
         table formats = lamella::precision::starting_table(tops);
-        const lamella::data::dataset few =
-            lamella::data::take(data_.train, 0, std::min(o_.search_images, data_.train.size()));
-        const auto loss = [&](fixed_network& net) {  // in a thousandth of the mean image's, for all images
-            return static_cast<std::uint64_t>(1000 * lamella::train::evaluate(net, *data_.valid).loss *
-                                              static_cast<double>(data_.valid->size()));
-        };
-        const auto evaluated = [&](const table& rows) {
-            fixed_network net = imported(twin, rows);
-            return loss(net);
-        };
-        const auto trained = [&](const table& rows) {
-            std::uint64_t sum = 0;
-            for (std::uint64_t seed = 1; seed <= trainings; ++seed) {
-                fixed_network net = make_fixed(rows, seed);
-                train(net, few, 1);
-                sum += loss(net);
+        const auto error = [&](const table& rows) {  // in millionths
+            double sum = 0;
+            for (const auto& moment : seen.moments) {
+                fixed_network net = make_fixed(rows, search_seed);
+                sum += moment(net);
             }
-            return sum;
+            return static_cast<std::uint64_t>(1e6 * sum / moments);
         };
-        std::printf("search: loss of each role's formats before and after");
-        const auto lower = [&](role what, double percent, const auto& error) {
-            const std::uint64_t before = error(formats);
-            const auto tolerance = static_cast<std::uint64_t>(percent / 100 * static_cast<double>(before));
+        const auto tolerance = static_cast<std::uint64_t>(1e4 * o_.tolerance);
+        std::uint64_t before = error(formats);
+        std::printf("search: error of the gradients, %%: %.4f at 16 bits", static_cast<double>(before) / 1e4);
+        for (const role what : {role::activation, role::weight, role::error}) {
             const int calls = lower_fractions(formats, what, before, tolerance, error);
-            std::printf("; %s %.3f, %.3f in %d calls", std::string(name_of(what)).c_str(), mean(before, what),
-                        mean(error(formats), what), calls + 2);
+            before = error(formats);
+            std::printf("; %s %.4f in %d calls", std::string(name_of(what)).c_str(), static_cast<double>(before) / 1e4,
+                        calls + 1);
             std::fflush(stdout);
-        };
-        lower(role::activation, o_.tolerance, evaluated);
-        lower(role::weight, o_.tolerance, evaluated);
-        lower(role::error, o_.error_tolerance, trained);
+        }
         std::printf("\n");
         return formats;
-    }
-    // Of an image, from a sum in thousandths.
-    double mean(std::uint64_t sum, lamella::role what) const {
-        const double runs = what == lamella::role::error ? static_cast<double>(trainings) : 1.0;
-        return static_cast<double>(sum) / 1000 / runs / static_cast<double>(data_.valid->size());
     }
 
     // --- what is printed -------------------------------------------------------------------------------------------
@@ -210,7 +185,8 @@ class per_sample {
         std::printf("| mean | %.3f | %.3f | %+.3f |\n", a, b, a - b);
     }
 
-    static constexpr std::uint64_t trainings = 2;  // a call of E's search
+    static constexpr std::uint64_t search_seed = 1001;  // none of those that are reported
+    static constexpr std::size_t moments = 4;           // of the twin's training: its start, thirds and end
 
     const Model& model_;
     const taxonn_options& o_;

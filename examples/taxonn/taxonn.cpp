@@ -43,14 +43,9 @@ int main(int argc, char** argv) {
     app.add_option("--table", o.table,
                    "formats I.F,I.F,I.F of A, W, E, rows of layers joined by +; without it they are searched");
     app.add_option("--tolerance", o.tolerance,
-                   "percent that the loss on the images kept back may rise by the formats of A, and of W")
+                   "error that the formats of A, of W and of E may each add to single samples' gradients, percent of "
+                   "their\nmean square")
         ->check(CLI::Range(0.0, 100.0))
-        ->capture_default_str();
-    app.add_option("--error-tolerance", o.error_tolerance, "and by those of E, after short trainings")
-        ->check(CLI::Range(0.0, 100.0))
-        ->capture_default_str();
-    app.add_option("--search-images", o.search_images, "training images of each short training in the search")
-        ->check(CLI::PositiveNumber)
         ->capture_default_str();
     std::string array;
     app.add_option("--accelerator", array, "TaxoNN's array, a JSON file (fields: accelerator/taxonn.hpp)")
