@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "message_of.hpp"
 #include "scratch.hpp"
 #include "training.hpp"
 
@@ -267,15 +268,21 @@ TEST_CASE("wrong inputs are refused, with what was expected and what was found")
     refuses(calibration(), {8, 3}, "widths: expected ascending ones");
     refuses(calibration(), {3, 17}, "2..16");
     refuses(noisy_images(1, 8, {9, 8, 1}, 5), {3, 8}, "image shape");
-    CHECK_THROWS_AS(characterize(net, calibration(), {3, 8}, {}, quick()), argument_error);
+    CHECK(message_of<argument_error>([&] {
+              characterize(net, calibration(), {3, 8}, {}, quick());
+          }) == "energy tables: expected at least one, found none");
 
     const characterisation known = characterize(net, calibration(), {3, 8}, tables, quick());
-    CHECK_THROWS_AS(choose(known, 2, 100), argument_error);
-    CHECK_THROWS_AS(choose(known, 0, 10001), argument_error);
-    CHECK_THROWS_AS(dynamic_width(net, known, {{3, 8}, {}}), argument_error);
-    CHECK_THROWS_AS(dynamic_width(net, known, {{3, 8}, {{1, 2}}}), argument_error);
-    CHECK_THROWS_AS(dynamic_width(net, known, {{8, 3}, {std::vector<margin_t>(5, 0)}}), argument_error);
-    CHECK_THROWS_AS(dynamic_width(net, known, {{3, 8}, {std::vector<margin_t>(5, -2)}}), argument_error);
+    CHECK(message_of<argument_error>([&] { choose(known, 2, 100); }) == "table: expected 0..2 exclusive, found 2");
+    CHECK(message_of<argument_error>([&] { choose(known, 0, 10001); }) ==
+          "accuracy bound: expected at most 100 points, found 10001 hundredths");
+    const auto chain_refused = [&](const chain& x) {
+        return message_of<argument_error>([&] { dynamic_width(net, known, x); });
+    };
+    CHECK(chain_refused({{3, 8}, {}}) == "thresholds: expected those of 1 levels, found 0");
+    CHECK(chain_refused({{3, 8}, {{1, 2}}}) == "thresholds: expected one for each of 5 classes, found 2");
+    CHECK(chain_refused({{8, 3}, {std::vector<margin_t>(5, 0)}}) == "widths: expected ascending ones, found 3 after 8");
+    CHECK(chain_refused({{3, 8}, {std::vector<margin_t>(5, -2)}}) == "threshold: expected -1 .. 2^28, found -2");
 }
 
 TEST_CASE("files that are damaged or say something else are refused, with the field") {
