@@ -97,6 +97,9 @@ hash --resume "$work/at9" --trace "$work/part" >/dev/null
 cmp -s "$work/trace" "$work/part" && ok || bad "trace of a resumed run: not that of the whole run"
 hash --resume "$work/at9" --trace "$work/fresh" >/dev/null
 head -n 1 "$work/fresh" | grep -q '^step,layer,stage' && ok || bad "new trace of a resumed run without its header"
+# A run that explodes ends like any other, and says how many values saturated.
+"$program" $small --optimizer adam --lr 1000000 >"$work/out" 2>"$work/err" || bad "learning rate of a million"
+grep -q '^saturated  [1-9]' "$work/out" && ok || bad "learning rate of a million: no word of what saturated"
 # Ctrl-C: the step is ended, a checkpoint is left and named, and the run goes on from it to the same bits.
 interrupted() {
     "$program" --data generated --images 3200 --batch 32 --epochs 2 --json --log "$work/steps" "$@" >"$work/out" 2>"$work/err" &

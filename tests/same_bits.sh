@@ -1,7 +1,7 @@
 #!/bin/sh
 # tests/same_bits.sh: compiles tests/hash_test.cpp, whose hashes are constants, with each compiler that is there at -O0,
 # -O2 and -O3 -march=native -ffast-math, with and without OpenMP and xtensor's xsimd, and for 64-bit Arm (NEON, under
-# emulation), and runs it: every build must give those hashes. In CI only the builds that no other step makes. The newest
+# emulation), and runs it: every build must give those hashes. In CI only the builds that no other step makes. A newer
 # clang++-N beside clang++ goes without OpenMP, of which Debian installs one version only.
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)

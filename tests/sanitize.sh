@@ -1,8 +1,8 @@
 #!/bin/sh
 # tests/sanitize.sh [address] [thread] [memory]: the checks that CI has no time for (default: all three), a line a test.
 #   address  every test under AddressSanitizer and UBSan (CI runs those that read files and run kernels)
-#   thread   the tests with threads under ThreadSanitizer: clang++ with LLVM's OpenMP and Archer, which tells the sanitizer
-#            what OpenMP orders; g++'s libgomp would show races that are none
+#   thread   the tests with threads under ThreadSanitizer: clang++ with LLVM's OpenMP and Archer, which tells the
+#            sanitizer what OpenMP orders; g++'s libgomp would show races that are none
 #   memory   the readers under valgrind
 # TESTS="idx_test gemm_test" chooses others.
 set -eu
