@@ -86,12 +86,12 @@ class bit_image {
 
     const std::uint64_t* plane(int p) const noexcept { return words_.data() + p * plane_words_; }
 
-    // Appends the bits of a row that begins at element (quotient, remainder) to `to`, whose words must be zero; its
-    // last word but one may be written.
+    // Writes the bits of a row that begins at element (quotient, remainder) to `to`, whole words.
     void read(int p, std::int64_t quotient, std::int64_t remainder, const axis_runs& depth,
               std::uint64_t* to) const noexcept {
         const std::uint64_t* const bits = plane(p);
-        std::int64_t out = 0;
+        std::uint64_t gathered = 0;  // of the word that is being filled
+        std::int64_t filled = 0;
         for (const axis_runs::run& r : depth.runs) {
             std::int64_t c = remainder + r.remainder, q = quotient + r.quotient;
             if (c >= unit_) {
@@ -102,14 +102,18 @@ class bit_image {
             for (std::int64_t left = r.count; left > 0;) {
                 const std::int64_t count = std::min<std::int64_t>(left, 64);
                 const std::uint64_t word = read_bits(bits, at, count);
-                const auto off = static_cast<unsigned>(out & 63);
-                to[out >> 6] |= word << off;
-                to[(out >> 6) + 1] |= (word >> 1) >> (63 - off);
+                gathered |= word << filled;
+                if (filled + count >= 64) {
+                    *to++ = gathered;
+                    gathered = (word >> 1) >> (63 - filled);
+                    filled -= 64;
+                }
+                filled += count;
                 at += count;
-                out += count;
                 left -= count;
             }
         }
+        if (filled != 0) *to = gathered;
     }
 
   private:

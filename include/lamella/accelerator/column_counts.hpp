@@ -11,6 +11,7 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
+#include <numeric>
 #include <vector>
 
 #include "../core/memory.hpp"
@@ -82,6 +83,21 @@ LAMELLA_MULTIVERSION(add_taps,
                       std::int64_t end, std::uint16_t* to),
                      (from, tap, taps, first, end, to))
 
+// Row i, byte j (from the lowest) becomes row j, byte i.
+inline void transpose_bytes(std::array<std::uint64_t, 8>& rows) noexcept {
+    const auto exchange = [&](std::size_t apart, std::uint64_t mask) {
+        for (std::size_t i = 0; i < 8; ++i) {
+            if ((i & apart) != 0) continue;
+            const std::uint64_t moved = ((rows[i] >> (8 * apart)) ^ rows[i + apart]) & mask;
+            rows[i + apart] ^= moved;
+            rows[i] ^= moved << (8 * apart);
+        }
+    };
+    exchange(4, 0x00000000ffffffffu);
+    exchange(2, 0x0000ffff0000ffffu);
+    exchange(1, 0x00ff00ff00ff00ffu);
+}
+
 class column_counts {
   public:
     // False when the view is none that this serves, or has too few rows for its depth.
@@ -120,7 +136,7 @@ class column_counts {
                const std::vector<std::int64_t>* active, path isa) {
         resize(planes);
         if (whole_windows(o, c)) return count_pixels(o, c, planes, active, isa);
-        natural_.resize(static_cast<std::size_t>(elements_));
+        natural_.resize(static_cast<std::size_t>(elements_ + 8));
         for (int p = 0; p < planes; ++p) {
             std::uint8_t* const plane = used_.data() + p * pitch_ * unit_;
             std::fill_n(plane, pitch_ * unit_, std::uint8_t{0});
@@ -138,7 +154,7 @@ class column_counts {
         const gemm::stored_images& s = o.stored;
         resize(1);
         used_.fill_zero();
-        natural_.resize(static_cast<std::size_t>(elements_));
+        natural_.resize(static_cast<std::size_t>(elements_ + 8));
         natural_.fill_zero();
         for (std::int64_t i = 0; i < s.samples; ++i)
             for (std::int64_t y = 0; y < s.height; ++y)
@@ -170,28 +186,45 @@ class column_counts {
     }
     // Bytes first .. end - 1, every unit-th together.
     void arrange(std::int64_t first, std::int64_t end, std::uint8_t* to) const {
-        constexpr std::int64_t side = 64;  // quotients at once: both stay in the first cache
-        const std::int64_t last = (end + unit_ - 1) / unit_;
-        for (std::int64_t block = first / unit_; block < last; block += side)
-            for (std::int64_t c = 0; c < unit_; ++c) {
-                const std::int64_t begin = std::max(block, (first - c + unit_ - 1) / unit_);
-                const std::int64_t stop = std::min({last, block + side, (end - c + unit_ - 1) / unit_});
-                for (std::int64_t q = begin; q < stop; ++q)
-                    to[c * pitch_ + q] = natural_[static_cast<std::size_t>(q * unit_ + c)];
+        constexpr std::int64_t side = 8;
+        const auto one_by_one = [&](std::int64_t from, std::int64_t past) {
+            for (std::int64_t e = from; e < past; ++e)
+                to[e % unit_ * pitch_ + e / unit_] = natural_[static_cast<std::size_t>(e)];
+        };
+        const std::int64_t begin = (first + unit_ - 1) / unit_, blocks = (end / unit_ - begin) / side;
+        if (blocks <= 0) return one_by_one(first, end);
+        one_by_one(first, begin * unit_);
+        one_by_one((begin + blocks * side) * unit_, end);
+        for (std::int64_t q = begin; q < begin + blocks * side; q += side)
+            for (std::int64_t c = 0; c < unit_; c += side) {
+                std::array<std::uint64_t, side> block;
+                for (std::size_t i = 0; i < side; ++i)
+                    std::memcpy(&block[i], natural_.data() + (q + static_cast<std::int64_t>(i)) * unit_ + c, side);
+                transpose_bytes(block);
+                for (std::int64_t i = 0; i < std::min(side, unit_ - c); ++i)
+                    std::memcpy(to + (c + i) * pitch_ + q, &block[static_cast<std::size_t>(i)], side);
             }
     }
 
-    // True when depth walks whole pixels of `unit` elements and no window belongs to two of them.
+    // True when depth walks whole pixels of `unit` elements and no window belongs to two of them, or the beginning of
+    // one.
     bool whole_windows(const gemm::event_operand& o, const configuration& c) const noexcept {
         const gemm::axis& depth = o.view.depth;
-        return unit_ % c.window == 0 && o.stored.image() % unit_ == 0 && base_ % unit_ == 0 && depth.stride[2] == 1 &&
-               depth.extent[2] % unit_ == 0 && (depth.extent[1] == 1 || depth.stride[1] % unit_ == 0) &&
+        if (o.stored.image() % unit_ != 0 || base_ % unit_ != 0 || depth.stride[2] != 1) return false;
+        if (depth.size() == depth.extent[2] && depth.size() <= unit_) return true;
+        return unit_ % c.window == 0 && depth.extent[2] % unit_ == 0 &&
+               (depth.extent[1] == 1 || depth.stride[1] % unit_ == 0) &&
                (depth.extent[0] == 1 || depth.stride[0] % unit_ == 0);
     }
     // Then digits and windows of a pixel are known first, and a row is a sum over taps: every unit-th offset.
     void count_pixels(const gemm::event_operand& o, const configuration& c, int planes,
                       const std::vector<std::int64_t>* active, path isa) {
         natural_.resize(static_cast<std::size_t>(elements_ + 8));
+        const std::int64_t used_of_pixel = std::min(unit_, o.view.depth.size());
+        const gemm::stored_images& s = o.stored;
+        const bool whole_rows =  // of pixels between borders of whole pixels, which are zero
+            s.row() % unit_ == 0 && s.left * s.channels % unit_ == 0 && s.width * s.channels % unit_ == 0 &&
+            s.left + s.right + s.top + s.bottom != 0;
         std::vector<std::int64_t>& taps = tap_;
         taps.clear();
         for (std::size_t k = 0; k < offset_.size(); k += static_cast<std::size_t>(unit_))
@@ -205,18 +238,17 @@ class column_counts {
             std::uint16_t *const digits = digits_.data() + p * count_, *const windows = windows_.data() + p * count_;
             std::fill_n(digits, count_, std::uint16_t{0});
             std::fill_n(windows, count_, std::uint16_t{0});
-            for_each_active(o, active, [&](std::int64_t first, std::int64_t end) {
+            const auto count_run = [&](std::int64_t first, std::int64_t end) {
                 list_used(o, c, p, first, end - first, isa, natural_.data() + first);
-                slice::detail::with_row_sum(c.window, [&](auto row_sum) {
-                    for (std::int64_t q = first / unit_; q < end / unit_; ++q)
-                        for (std::int64_t e = q * unit_; e < (q + 1) * unit_; e += c.window) {
-                            const auto used = static_cast<std::uint16_t>(row_sum(natural_.data() + e));
-                            pixel_digits_[static_cast<std::size_t>(q)] =
-                                static_cast<std::uint16_t>(pixel_digits_[static_cast<std::size_t>(q)] + used);
-                            pixel_windows_[static_cast<std::size_t>(q)] =
-                                static_cast<std::uint16_t>(pixel_windows_[static_cast<std::size_t>(q)] + (used != 0));
-                        }
-                });
+                sum_pixels(first / unit_, end / unit_, used_of_pixel, c.window);
+            };
+            for_each_active(o, active, [&](std::int64_t first, std::int64_t end) {
+                if (!whole_rows) return count_run(first, end);
+                for (; first < end; first += s.image())
+                    for (std::int64_t y = s.top; y < s.top + s.height; ++y) {
+                        const std::int64_t row = first + y * s.row() + s.left * s.channels;
+                        count_run(row, row + s.width * s.channels);
+                    }
             });
             for_each_active(
                 o, active, [&](std::int64_t first, std::int64_t end) {  // rows that read one of these pixels
@@ -228,6 +260,24 @@ class column_counts {
                              low, high, windows);
                 });
         }
+    }
+    // Digits and windows among the first `depth` digits of pixels first .. end - 1.
+    void sum_pixels(std::int64_t first, std::int64_t end, std::int64_t depth, std::int64_t window) {
+        const std::int64_t whole = depth / window * window;
+        slice::detail::with_row_sum(window, [&](auto window_sum) {
+            for (std::int64_t q = first; q < end; ++q) {
+                const std::uint8_t* const pixel = natural_.data() + q * unit_;
+                std::uint64_t digits = 0, windows = 0;
+                for (std::int64_t e = 0; e < whole; e += window) {
+                    const std::uint64_t used = window_sum(pixel + e);
+                    digits += used;
+                    windows += used != 0;
+                }
+                const std::uint64_t rest = std::accumulate(pixel + whole, pixel + depth, std::uint64_t{0});
+                pixel_digits_[static_cast<std::size_t>(q)] = static_cast<std::uint16_t>(digits + rest);
+                pixel_windows_[static_cast<std::size_t>(q)] = static_cast<std::uint16_t>(windows + (rest != 0));
+            }
+        });
     }
 
     std::int64_t unit_ = 1, lowest_ = 0, highest_ = 0, base_ = 0, first_ = 0, count_ = 0, elements_ = 0, pitch_ = 0;

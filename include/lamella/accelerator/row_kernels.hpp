@@ -1,5 +1,5 @@
 // What rows come to, a vector of them at a time where one core walks them, a word of bits at a time elsewhere
-// (datapath_counter.hpp).
+// (whole_tiles.hpp, shared_rows.hpp).
 // Reconstruction, as what it computes is: configuration.hpp says what is sourced.
 #pragma once
 
@@ -11,6 +11,7 @@
 
 #include "../core/path.hpp"
 #include "../slice/encoding.hpp"
+#include "ran.hpp"
 
 namespace lamella::accelerator::detail {
 
@@ -97,52 +98,41 @@ LAMELLA_ALWAYS_INLINE std::uint64_t windows_of(std::uint64_t word, int window, s
     return word & fold;
 }
 
-// Bits `first` .. `last` - 1 of a row: digits that are issued, and windows with digits but none that is.
-LAMELLA_ALWAYS_INLINE void count_row_body(const std::uint64_t* LAMELLA_RESTRICT issued,
-                                          const std::uint64_t* LAMELLA_RESTRICT present, std::int64_t first,
-                                          std::int64_t last, int window, std::uint64_t fold, std::uint64_t& digits,
-                                          std::uint64_t& empty) {
+// Adds the bits `first` .. `last` - 1 of a row that are set, and the windows that have any.
+LAMELLA_ALWAYS_INLINE void count_row_body(const std::uint64_t* bits, std::int64_t first, std::int64_t last, int window,
+                                          std::uint64_t fold, std::uint64_t& set, std::uint64_t& windows) {
     for (std::int64_t from = first; from < last;) {
         const std::int64_t w = from / 64, end = std::min(last, (w + 1) * 64);
-        const std::uint64_t mask = (~std::uint64_t{0} >> (64 - (end - from))) << (from & 63);
-        const std::uint64_t x = issued[w] & mask;
-        digits += static_cast<std::uint64_t>(std::popcount(x));
-        empty += static_cast<std::uint64_t>(
-            std::popcount(windows_of(present[w] & mask, window, fold) & ~windows_of(x, window, fold)));
+        const std::uint64_t x = bits[w] & (~std::uint64_t{0} >> (64 - (end - from))) << (from & 63);
         from = end;
+        if (x == 0) continue;
+        set += static_cast<std::uint64_t>(std::popcount(x));
+        windows += static_cast<std::uint64_t>(std::popcount(windows_of(x, window, fold)));
     }
 }
 LAMELLA_MULTIVERSION(count_row,
-                     (const std::uint64_t* issued, const std::uint64_t* present, std::int64_t first, std::int64_t last,
-                      int window, std::uint64_t fold, std::uint64_t& digits, std::uint64_t& empty),
-                     (issued, present, first, last, window, fold, digits, empty))
+                     (const std::uint64_t* bits, std::int64_t first, std::int64_t last, int window, std::uint64_t fold,
+                      std::uint64_t& set, std::uint64_t& windows),
+                     (bits, first, last, window, fold, set, windows))
 
-// sum += bits first .. last - 1 that x and y have in common.
-LAMELLA_ALWAYS_INLINE void add_common_bits_body(const std::uint64_t* x, const std::uint64_t* y, std::int64_t first,
-                                                std::int64_t last, std::uint64_t& sum) {
-    for (std::int64_t from = first; from < last;) {
-        const std::int64_t w = from / 64, end = std::min(last, (w + 1) * 64);
-        const std::uint64_t mask = (~std::uint64_t{0} >> (64 - (end - from))) << (from & 63);
-        sum += static_cast<std::uint64_t>(std::popcount(x[w] & y[w] & mask));
-        from = end;
+// count[g]: bits that x and y have in common in block g of `blocks` equal ones of `size` bits (the last may be short or
+// empty).
+LAMELLA_ALWAYS_INLINE void count_common_bits_body(const std::uint64_t* x, const std::uint64_t* y, std::int64_t size,
+                                                  int blocks, std::uint64_t* count) {
+    for (int g = 0; g < blocks; ++g) {
+        const block b = block_of(size, blocks, g);
+        count[g] = 0;
+        for (std::int64_t from = b.first; from < b.last;) {
+            const std::int64_t w = from / 64, end = std::min(b.last, (w + 1) * 64);
+            const std::uint64_t mask = (~std::uint64_t{0} >> (64 - (end - from))) << (from & 63);
+            count[g] += static_cast<std::uint64_t>(std::popcount(x[w] & y[w] & mask));
+            from = end;
+        }
     }
 }
-LAMELLA_MULTIVERSION(add_common_bits,
-                     (const std::uint64_t* x, const std::uint64_t* y, std::int64_t first, std::int64_t last,
-                      std::uint64_t& sum),
-                     (x, y, first, last, sum))
-inline std::uint64_t common_bits(path isa, const std::uint64_t* x, const std::uint64_t* y, std::int64_t first,
-                                 std::int64_t last) {
-    std::uint64_t sum = 0;
-    add_common_bits(isa, x, y, first, last, sum);
-    return sum;
-}
-
-// sum += bits that are set.
-LAMELLA_ALWAYS_INLINE void add_bits_body(const std::uint64_t* LAMELLA_RESTRICT bits, std::int64_t words,
-                                         std::uint64_t& sum) {
-    for (std::int64_t w = 0; w < words; ++w) sum += static_cast<std::uint64_t>(std::popcount(bits[w]));
-}
-LAMELLA_MULTIVERSION(add_bits, (const std::uint64_t* bits, std::int64_t words, std::uint64_t& sum), (bits, words, sum))
+LAMELLA_MULTIVERSION(count_common_bits,
+                     (const std::uint64_t* x, const std::uint64_t* y, std::int64_t size, int blocks,
+                      std::uint64_t* count),
+                     (x, y, size, blocks, count))
 
 }  // namespace lamella::accelerator::detail
