@@ -265,7 +265,7 @@ int main(int argc, char** argv) {
         ->capture_default_str();
     app.add_option("--lr", o.run.lr, "learning rate (default 0.03)");
     app.add_option("--at", o.at, "step whose operands are captured; may be repeated");
-    app.add_option("--precision", o.run.precision, "controller: laps, fixed:W or fixed:FF,EP")->capture_default_str();
+    app.add_option("--precision", o.run.precision, "controller (default: as examples/run.sh mnist or cifar10)");
     app.add_option("--encoding", o.run.encoding, "of laps' ladder and of sliced times")->capture_default_str();
     app.add_option("--epochs", o.run.epochs, "of the whole run")->capture_default_str();
     app.add_option("--batch", o.run.batch, "samples a step")->capture_default_str();
@@ -274,6 +274,7 @@ int main(int argc, char** argv) {
     app.add_option("--rounds", o.rounds, "rounds of the times; 0: statistics alone")->capture_default_str();
     CLI11_PARSE(app, argc, argv);
     o.times = o.rounds > 0;
+    if (o.run.model == "cnn3" && app.count("--precision") == 0) o.run.precision = example::cifar10_precision;
     try {
         if (o.run.model == "lenet5")
             run(example::lenet5, o, example::load_mnist(o.run).train);

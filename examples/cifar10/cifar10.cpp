@@ -15,7 +15,7 @@ int main(int argc, char** argv) {
         {"cnn3", example::run_cnn3}, {"resnet20", example::run_resnet20}, {"vgg-small", example::run_vgg_small}};
     example::options o;
     o.interrupted = "cifar10-interrupted.safetensors";
-    o.precision = "laps@first=8..16";  // pixels cut to 5 bits lose what no later layer brings back
+    o.precision = example::cifar10_precision;
     example::declare(app, o, {"cnn3", "resnet20", "vgg-small"});
     app.add_flag("--augment", o.augment, "cut training images from a border of 4 zero pixels, and mirror half of them")
         ->group("Data");

@@ -10,6 +10,10 @@ void run_cnn3(const options& o, const sets& data);
 void run_resnet20(const options& o, const sets& data);
 void run_vgg_small(const options& o, const sets& data);
 
+// The controller that the programs begin with: pixels cut to 5 bits lose what no later layer brings back, and a probe
+// cannot see it (include/lamella/precision/README.md).
+inline constexpr const char* cifar10_precision = "laps@first=8..16";
+
 inline sets load_cifar10(const options& o) {
     using namespace lamella;
     const auto read = [](const std::string& folder) { return data::read_cifar10(folder); };
