@@ -1,5 +1,5 @@
 // Shapes and operands of the products that bench/gemm times: plain matrices, and the layers of networks read through
-// the same views as in training (nn/fixed_product.hpp).
+// the same views as in training (nn/fixed_views.hpp).
 #pragma once
 
 #include <cstdint>

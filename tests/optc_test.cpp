@@ -9,7 +9,12 @@
 #include <vector>
 
 #include "lamella/accelerator/optc.hpp"
+#include "lamella/accelerator/optc_avx512.hpp"
+#include "lamella/accelerator/optc_lanes.hpp"
+#include "lamella/accelerator/optc_plan.hpp"
 #include "lamella/core/elementary.hpp"
+#include "lamella/core/largest.hpp"
+#include "lamella/core/random.hpp"
 
 using namespace lamella;
 using namespace lamella::accelerator;

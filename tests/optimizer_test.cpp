@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "lamella/core/random.hpp"
 #include "lamella/optim/optimizer.hpp"
 
 using namespace lamella;

@@ -48,7 +48,7 @@ TEST_CASE("the kernel of a forced path is the one written for it") {
     CHECK((kernels::kernel_of(path::scalar, kernels::group_kind::words, 1, 1, false, 100).run ==
            kernels::tile_scalar<4, 1>));
     CHECK((kernels::kernel_of(path::avx512, kernels::group_kind::bytes, 1, 1, false, 100).run ==
-           kernels::kernel_avx512<kernels::multiply_bytes>(1, 1, false, 100).run));
+           kernels::kernel_avx512(kernels::group_kind::bytes, 1, 1, false, 100).run));
 }
 #endif
 

@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "lamella/core/quantise.hpp"

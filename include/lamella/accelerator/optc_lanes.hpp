@@ -20,13 +20,7 @@
 #include "../core/largest.hpp"
 #include "../core/path.hpp"
 #include "../core/rounding.hpp"
-
-namespace lamella::accelerator {
-
-// What u is: the first moment itself, the first moment over the root of the second, or the first moment's sign.
-enum class optc_direction : std::uint8_t { moment, normalised, sign };
-
-}  // namespace lamella::accelerator
+#include "optc_step.hpp"
 
 namespace lamella::accelerator::detail {
 

@@ -54,10 +54,18 @@
 #define LAMELLA_CBLAS 0
 #endif
 
-// 1 when gemm::multiply is compiled once for the whole program, in the one translation unit that includes
-// gemm/definition.hpp: it is half of what a unit that trains has to compile.
-#ifndef LAMELLA_SEPARATE_GEMM
-#define LAMELLA_SEPARATE_GEMM 0
+// 1 when what no template parameter touches (products, quantiser, optimizer core: more than half of what a file that
+// trains has to compile) is compiled once for the whole program, in the one translation unit that includes
+// definitions.hpp.
+#ifndef LAMELLA_SEPARATE
+#define LAMELLA_SEPARATE 0
+#endif
+
+// Begins the definition of a function that is compiled once then.
+#if LAMELLA_SEPARATE
+#define LAMELLA_ONCE
+#else
+#define LAMELLA_ONCE inline
 #endif
 
 #define LAMELLA_ALWAYS_INLINE inline __attribute__((always_inline))

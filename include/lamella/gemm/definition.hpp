@@ -1,5 +1,4 @@
-// What gemm::multiply consists of. multiply.hpp includes it, unless LAMELLA_SEPARATE_GEMM is 1 for the whole program: then
-// one translation unit includes it, and the others compile in half the time.
+// What gemm::multiply consists of. multiply.hpp includes it, unless that is compiled once (definitions.hpp).
 #pragma once
 
 #include <string>
@@ -14,14 +13,8 @@
 
 namespace lamella::gemm {
 
-#if LAMELLA_SEPARATE_GEMM
-#define LAMELLA_GEMM_LINKAGE
-#else
-#define LAMELLA_GEMM_LINKAGE inline
-#endif
-
 // See multiply.hpp.
-LAMELLA_GEMM_LINKAGE void multiply(const problem& p, const output& out, const settings& how, workspace& memory) {
+LAMELLA_ONCE void multiply(const problem& p, const output& out, const settings& how, workspace& memory) {
     if (!available(how.isa)) throw argument_error("settings.isa", "a path that this CPU has", name_of(how.isa));
     if (how.threads < 1) throw argument_error("settings.threads", "at least 1", std::to_string(how.threads));
     switch (how.how) {
@@ -30,7 +23,5 @@ LAMELLA_GEMM_LINKAGE void multiply(const problem& p, const output& out, const se
         default: return multiply_reference(p, out, how.digits);
     }
 }
-
-#undef LAMELLA_GEMM_LINKAGE
 
 }  // namespace lamella::gemm

@@ -61,72 +61,96 @@ LAMELLA_TARGET_AVX512 inline void drain_narrow_avx512(const drain_job& job, cons
 }
 
 // The same of a tile that is still in registers. The stores wait for their lines while the next tile is multiplied.
+// Each choice is made once for all rows: a branch a row takes several times as long to compile as the products
+// themselves. Rows past row_count have corrections, too, whatever they are.
 template <int Rows, int Vectors>
 LAMELLA_TARGET_AVX512 LAMELLA_ALWAYS_INLINE void drain_registers_avx512(const drain_job& job,
-                                                                        const __m512i (&sum)[Rows][Vectors]) {
+                                                                        __m512i (&sum)[Rows][Vectors]) {
     std::int32_t* const out = (job.out->narrow != nullptr ? job.out->narrow : job.out->wide) + job.first_column;
     const __mmask16 last = columns_avx512(job.columns, (Vectors - 1) * tile_lanes);  // the vectors before are whole
-    const __m512i spare_lane = _mm512_set1_epi32(job.columns);                       // of the last vector, modulo 16
-    __m512i bias[Vectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v)
-        bias[v] = job.bias != nullptr ? _mm512_loadu_si512(job.bias + job.first_column + v * tile_lanes)
-                                      : _mm512_setzero_si512();
-    const std::int64_t* const rows = job.rows;
-    const std::int32_t* const correction = job.correction;
-    std::int32_t* const spare = job.spare;
-    const int row_count = job.row_count;
-    const bool stream = job.stream;
+    if (job.spare != nullptr) {
+        const __m512i lane = _mm512_set1_epi32(job.columns);  // of the last vector, modulo 16
 #pragma GCC unroll 24
-    for (int r = 0; r < Rows; ++r) {
-        if (r >= row_count) continue;
-        __m512i off = _mm512_setzero_si512();
-        if (spare != nullptr) {
-            off = _mm512_permutexvar_epi32(spare_lane, sum[r][Vectors - 1]);
-            spare[r] = _mm_cvtsi128_si32(_mm512_castsi512_si128(off));
-        } else if (correction != nullptr) {
-            off = _mm512_set1_epi32(correction[r]);
+        for (int r = 0; r < Rows; ++r) {
+            const __m512i off = _mm512_permutexvar_epi32(lane, sum[r][Vectors - 1]);
+            job.spare[r] = _mm_cvtsi128_si32(_mm512_castsi512_si128(off));
+#pragma GCC unroll 4
+            for (int v = 0; v < Vectors; ++v) sum[r][v] = _mm512_sub_epi32(sum[r][v], off);
         }
-        std::int32_t* const to = out + rows[r];
+    } else if (job.correction != nullptr) {
+#pragma GCC unroll 24
+        for (int r = 0; r < Rows; ++r) {
+            const __m512i off = _mm512_set1_epi32(job.correction[r]);
+#pragma GCC unroll 4
+            for (int v = 0; v < Vectors; ++v) sum[r][v] = _mm512_sub_epi32(sum[r][v], off);
+        }
+    }
+    if (job.bias != nullptr) {
 #pragma GCC unroll 4
         for (int v = 0; v < Vectors; ++v) {
-            const __m512i x = _mm512_sub_epi32(_mm512_add_epi32(sum[r][v], bias[v]), off);
-            store_avx512(to + v * tile_lanes, v + 1 < Vectors ? __mmask16{0xffff} : last, x, stream);
+            const __m512i bias = _mm512_loadu_si512(job.bias + job.first_column + v * tile_lanes);
+#pragma GCC unroll 24
+            for (int r = 0; r < Rows; ++r) sum[r][v] = _mm512_add_epi32(sum[r][v], bias);
         }
+    }
+    const std::int64_t* const rows = job.rows;
+    const int row_count = job.row_count;
+    if (job.stream && last == 0xffff) {
+#pragma GCC unroll 24
+        for (int r = 0; r < Rows; ++r) {
+            if (r >= row_count) return;
+#pragma GCC unroll 4
+            for (int v = 0; v < Vectors; ++v)
+                _mm512_stream_si512(reinterpret_cast<__m512i*>(out + rows[r] + v * tile_lanes), sum[r][v]);
+        }
+        return;
+    }
+#pragma GCC unroll 24
+    for (int r = 0; r < Rows; ++r) {
+        if (r >= row_count) return;
+#pragma GCC unroll 4
+        for (int v = 0; v < Vectors; ++v)
+            _mm512_mask_storeu_epi32(out + rows[r] + v * tile_lanes, v + 1 < Vectors ? __mmask16{0xffff} : last,
+                                     sum[r][v]);
     }
 }
 
 // The same of folded groups: the two sums of each of eight columns lie in neighbouring lanes.
 template <int Rows>
-LAMELLA_TARGET_AVX512 LAMELLA_ALWAYS_INLINE void drain_folded_avx512(const drain_job& job,
-                                                                     const __m512i (&sum)[Rows][1]) {
+LAMELLA_TARGET_AVX512 LAMELLA_ALWAYS_INLINE void drain_folded_avx512(const drain_job& job, __m512i (&sum)[Rows][1]) {
     std::int32_t* const out = (job.out->narrow != nullptr ? job.out->narrow : job.out->wide);
     const auto mask = static_cast<__mmask8>((1u << job.columns) - 1);
     const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
     const __m512i odd = _mm512_set_epi32(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
-    const __m256i spare_lane = _mm256_set1_epi32(job.columns);
-    const __m256i bias =
-        job.bias != nullptr ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(job.bias)) : _mm256_setzero_si256();
+    __m512i both[Rows / 2];  // two rows, eight lanes each
+#pragma GCC unroll 24
+    for (int r = 0; r < Rows; r += 2)
+        both[r / 2] = _mm512_add_epi32(_mm512_permutex2var_epi32(sum[r][0], even, sum[r + 1][0]),
+                                       _mm512_permutex2var_epi32(sum[r][0], odd, sum[r + 1][0]));
+    if (job.spare != nullptr) {
+        const __m512i lane = _mm512_inserti64x4(_mm512_set1_epi32(job.columns), _mm256_set1_epi32(job.columns + 8), 1);
+#pragma GCC unroll 12
+        for (__m512i& x : both) x = _mm512_sub_epi32(x, _mm512_permutexvar_epi32(lane, x));
+    } else if (job.correction != nullptr) {
+#pragma GCC unroll 24
+        for (int r = 0; r < Rows; r += 2)
+            both[r / 2] = _mm512_sub_epi32(
+                both[r / 2],
+                _mm512_inserti64x4(_mm512_set1_epi32(job.correction[r]), _mm256_set1_epi32(job.correction[r + 1]), 1));
+    }
+    if (job.bias != nullptr) {
+        const __m512i bias = _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(job.bias)));
+#pragma GCC unroll 12
+        for (__m512i& x : both) x = _mm512_add_epi32(x, bias);
+    }
     const std::int64_t* const rows = job.rows;
-    const std::int32_t* const correction = job.correction;
-    std::int32_t* const spare = job.spare;
     const int row_count = job.row_count;
 #pragma GCC unroll 24
     for (int r = 0; r < Rows; r += 2) {
-        if (r >= row_count) continue;
-        const __m512i both = _mm512_add_epi32(_mm512_permutex2var_epi32(sum[r][0], even, sum[r + 1][0]),
-                                              _mm512_permutex2var_epi32(sum[r][0], odd, sum[r + 1][0]));
-        const __m256i half[2] = {_mm512_castsi512_si256(both), _mm512_extracti64x4_epi64(both, 1)};
-#pragma GCC unroll 2
-        for (int h = 0; h < 2; ++h) {
-            if (r + h >= row_count) continue;
-            __m256i off = _mm256_setzero_si256();
-            if (spare != nullptr)
-                off = _mm256_permutevar8x32_epi32(half[h], spare_lane);
-            else if (correction != nullptr)
-                off = _mm256_set1_epi32(correction[r + h]);
-            _mm256_mask_storeu_epi32(out + rows[r + h], mask, _mm256_sub_epi32(_mm256_add_epi32(half[h], bias), off));
-        }
+        if (r >= row_count) return;
+        _mm256_mask_storeu_epi32(out + rows[r], mask, _mm512_castsi512_si256(both[r / 2]));
+        if (r + 1 >= row_count) return;
+        _mm256_mask_storeu_epi32(out + rows[r + 1], mask, _mm512_extracti64x4_epi64(both[r / 2], 1));
     }
 }
 

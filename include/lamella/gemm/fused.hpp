@@ -270,6 +270,7 @@ class fused_call : private fused_zeros {
         const std::int64_t first_column = panel * plan_.panel * tile_lanes;
         const std::int64_t columns = v * plan_.lane_columns();
         tile_job job{};
+        job.kind = kind_;
         job.left = x.left;
         job.row_step = plan_.direct ? plan_.left.view.rows.stride[2] * (plan_.words ? 2 : 1) : 4;
         job.group_step = plan_.direct ? 4 * plan_.fold : vector_bytes;
@@ -344,6 +345,7 @@ class fused_call : private fused_zeros {
             const depth_block &from = walk.blocks[size(b)], &to = walk.blocks[size(b + 1)];
             job.spans = memory_.spans.data() + from.spans;
             job.span_count = to.spans - from.spans;
+            job.list = nullptr;
             if (tile == nullptr || tile->kind == skip_kind::none)
                 kernel.run(job);
             else
@@ -361,7 +363,7 @@ class fused_call : private fused_zeros {
         const std::int32_t* count = lists.counts.data() + tile.first_count;
         job.list = groups;
         job.list_count = *count;
-        if (tile.kind == skip_kind::tile_list) return kernel.run_list(job);
+        if (tile.kind == skip_kind::tile_list) return kernel.run(job);
         const std::int32_t* values = lists.values.data() + tile.first;
         for (int piece = 0; piece < tile.pieces; ++piece)
             for (int r = 0; r < tile.rows; ++r, ++count) {

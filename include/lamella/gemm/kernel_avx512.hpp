@@ -4,8 +4,6 @@
 // Every loop over accumulators must be unrolled, or the compiler keeps them in memory at half the speed.
 #pragma once
 
-#include <type_traits>
-
 #include "../core/path.hpp"
 #include "drain_avx512.hpp"
 #include "tile.hpp"
@@ -49,17 +47,14 @@ LAMELLA_TARGET_AVX512 LAMELLA_ALWAYS_INLINE __m512i broadcast_avx512(std::int64_
     return _mm512_set1_epi64(pair);
 }
 
-// With Quads, four neighbouring rows share a pointer and a constant distance, so that 24 rows need 6 pointers. Listed:
-// the groups of the job's list instead of whole spans, at the same speed a group.
-template <class Multiply, class Group, int Rows, int Vectors, bool Quads, bool Listed>
-LAMELLA_TARGET_AVX512 void tile_avx512(const tile_job& job) {
+// Adds the products of a job's groups to the sums of its tile. With Quads, four neighbouring rows share a pointer and a
+// constant distance, so that 24 rows need 6 pointers. Listed: the groups of the job's list instead of whole spans, at
+// the same speed a group.
+template <class Multiply, class Group, bool Quads, bool Listed, int Rows, int Vectors>
+LAMELLA_TARGET_AVX512 LAMELLA_ALWAYS_INLINE void add_groups_avx512(const tile_job& job, __m512i (&sum)[Rows][Vectors]) {
+    asm volatile("" ::: "memory");  // or g++ loads what follows before the kind is known, and keeps it on the stack
     constexpr int pointers = Quads ? Rows / 4 : Rows;
-    __m512i sum[Rows][Vectors];
     const std::byte* start[pointers];
-#pragma GCC unroll 24
-    for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 4
-        for (int v = 0; v < Vectors; ++v) sum[r][v] = _mm512_setzero_si512();
 #pragma GCC unroll 24
     for (int q = 0; q < pointers; ++q) start[q] = job.left + job.rows[q * job.rows_step];
     const std::byte* right = job.right;
@@ -101,6 +96,27 @@ LAMELLA_TARGET_AVX512 void tile_avx512(const tile_job& job) {
             at += group_step;
             right += Vectors * vector_bytes;
         }
+    }
+}
+
+// A function for all kinds of groups, since compiling what becomes of 24 sums takes several times as long as a loop.
+template <class Group, int Rows, int Vectors, bool Quads>
+LAMELLA_TARGET_AVX512 void tile_avx512(const tile_job& job) {
+    __m512i sum[Rows][Vectors];
+#pragma GCC unroll 24
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < Vectors; ++v) sum[r][v] = _mm512_setzero_si512();
+    if (job.list == nullptr) {
+        switch (job.kind) {
+            case group_kind::words: add_groups_avx512<multiply_words, Group, Quads, false>(job, sum); break;
+            case group_kind::bytes: add_groups_avx512<multiply_bytes, Group, Quads, false>(job, sum); break;
+            default: add_groups_avx512<multiply_unsigned_left, Group, Quads, false>(job, sum);
+        }
+    } else if (job.kind == group_kind::bytes) {  // words are never skipped (skip.hpp)
+        add_groups_avx512<multiply_bytes, Group, Quads, true>(job, sum);
+    } else {
+        add_groups_avx512<multiply_unsigned_left, Group, Quads, true>(job, sum);
     }
     if (job.drain != nullptr) {
         if constexpr (sizeof(Group) == 4) return drain_registers_avx512<Rows, Vectors>(*job.drain, sum);
@@ -154,50 +170,39 @@ LAMELLA_TARGET_AVX512 void row_avx512(const std::uint32_t* groups, const std::in
     }
 }
 
-// Words are never skipped (skip.hpp).
-template <class Multiply, class Group, int Rows, int Vectors, bool Quads>
-constexpr tile_kernel described_avx512() noexcept {
-    tile_kernel kernel{tile_avx512<Multiply, Group, Rows, Vectors, Quads, false>,
-                       Rows,
-                       Vectors,
-                       Quads,
-                       sizeof(Group) == 4 || Vectors == 1,
-                       nullptr,
-                       nullptr};
-    if constexpr (!std::is_same_v<Multiply, multiply_words>) {
-        kernel.run_list = tile_avx512<Multiply, Group, Rows, Vectors, Quads, true>;
-        if constexpr (sizeof(Group) == 4) kernel.run_row = row_avx512<Multiply, Vectors>;
+template <class Group, int Rows, int Vectors, bool Quads>
+constexpr tile_kernel described_avx512(group_kind kind) noexcept {
+    tile_kernel kernel{tile_avx512<Group, Rows, Vectors, Quads>, Rows, Vectors, Quads,
+                       sizeof(Group) == 4 || Vectors == 1};
+    if constexpr (sizeof(Group) == 4) {
+        if (kind == group_kind::bytes) kernel.run_row = row_avx512<multiply_bytes, Vectors>;
+        if (kind == group_kind::bytes_unsigned_left) kernel.run_row = row_avx512<multiply_unsigned_left, Vectors>;
     }
     return kernel;
 }
 
 // The kernel for tiles of so many vectors when `rows` are left: the full height, or a lower one that suffices.
-template <class Multiply>
-inline tile_kernel kernel_avx512(int fold, int vectors, bool quads, std::int64_t rows) noexcept {
+inline tile_kernel kernel_avx512(group_kind kind, int fold, int vectors, bool quads, std::int64_t rows) noexcept {
     using one = std::int32_t;
     using two = std::int64_t;
     if (fold == 2) {  // at most eight columns: one vector, or the two limbs of words
-        if constexpr (std::is_same_v<Multiply, multiply_words>)
-            if (vectors != 1)
-                return quads ? described_avx512<Multiply, two, 12, 2, true>()
-                             : described_avx512<Multiply, two, 12, 2, false>();
-        return quads ? described_avx512<Multiply, two, 24, 1, true>() : described_avx512<Multiply, two, 24, 1, false>();
+        if (vectors != 1)
+            return quads ? described_avx512<two, 12, 2, true>(kind) : described_avx512<two, 12, 2, false>(kind);
+        return quads ? described_avx512<two, 24, 1, true>(kind) : described_avx512<two, 24, 1, false>(kind);
     }
     switch (vectors) {
         case 1:
-            if (rows <= 8) return described_avx512<Multiply, one, 8, 1, false>();
-            return quads ? described_avx512<Multiply, one, 24, 1, true>()
-                         : described_avx512<Multiply, one, 24, 1, false>();
+            if (rows <= 8) return described_avx512<one, 8, 1, false>(kind);
+            return quads ? described_avx512<one, 24, 1, true>(kind) : described_avx512<one, 24, 1, false>(kind);
         case 2:
-            if (rows <= 6) return described_avx512<Multiply, one, 6, 2, false>();
-            return quads ? described_avx512<Multiply, one, 12, 2, true>()
-                         : described_avx512<Multiply, one, 12, 2, false>();
+            if (rows <= 6) return described_avx512<one, 6, 2, false>(kind);
+            return quads ? described_avx512<one, 12, 2, true>(kind) : described_avx512<one, 12, 2, false>(kind);
         case 3:
-            if (rows <= 4) return described_avx512<Multiply, one, 4, 3, false>();
-            return described_avx512<Multiply, one, 8, 3, false>();
+            if (rows <= 4) return described_avx512<one, 4, 3, false>(kind);
+            return described_avx512<one, 8, 3, false>(kind);
         default:
-            if (rows <= 3) return described_avx512<Multiply, one, 3, 4, false>();
-            return described_avx512<Multiply, one, 6, 4, false>();
+            if (rows <= 3) return described_avx512<one, 3, 4, false>(kind);
+            return described_avx512<one, 6, 4, false>(kind);
     }
 }
 

@@ -14,6 +14,6 @@ void multiply(const problem& p, const output& out, const settings& how, workspac
 
 }  // namespace lamella::gemm
 
-#if !LAMELLA_SEPARATE_GEMM
+#if !LAMELLA_SEPARATE
 #include "definition.hpp"
 #endif

@@ -36,11 +36,7 @@ inline constexpr std::int64_t most_sum = narrow_bound - 1;
 // The kernel for tiles of `vectors` when `rows` are left to multiply.
 inline tile_kernel kernel_of(path isa, group_kind kind, int fold, int vectors, bool quads, std::int64_t rows) noexcept {
 #if LAMELLA_X86
-    if (isa == path::avx512) {
-        if (kind == group_kind::words) return kernel_avx512<multiply_words>(fold, vectors, quads, rows);
-        if (kind == group_kind::bytes) return kernel_avx512<multiply_bytes>(fold, vectors, quads, rows);
-        return kernel_avx512<multiply_unsigned_left>(fold, vectors, quads, rows);
-    }
+    if (isa == path::avx512) return kernel_avx512(kind, fold, vectors, quads, rows);
     if (isa == path::avx_vnni) return kernel_avx_vnni(kind, vectors);
     if (isa == path::avx2) return kernel_avx2<add_pairs_avx2>(vectors);
 #endif

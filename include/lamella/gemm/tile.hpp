@@ -38,10 +38,13 @@ struct group_span {
     std::int64_t bytes;  // that exist: the last group may reach past them
 };
 
+enum class group_kind { words, bytes, bytes_unsigned_left };
+
 struct drain_job;  // drain_portable.hpp
 
 // One tile: sums[row][vector][lane] = sum over spans of left x right.
 struct tile_job {
+    group_kind kind;           // for kernels of more than one
     const std::byte* left;     // base of the rows' offsets
     const std::int64_t* rows;  // bytes; of every row, or of every fourth one (quads)
     std::int64_t rows_step;    // entries of `rows` between the rows or quads that the kernel reads
@@ -51,13 +54,11 @@ struct tile_job {
     std::int64_t span_count;
     const std::byte* right;
     std::int32_t* sums;
-    const std::uint32_t* list = nullptr;  // groups to multiply, all others being zero (run_list)
+    const std::uint32_t* list = nullptr;  // groups to multiply instead of the spans, all others being zero
     std::int64_t list_count = 0;
     const std::int64_t* group_left = nullptr;  // bytes from a row's start to each group
     const drain_job* drain = nullptr;          // stores the result instead of `sums`: kernels that drain
 };
-
-enum class group_kind { words, bytes, bytes_unsigned_left };
 
 using tile_function = void (*)(const tile_job&);
 // sums[vector][lane] = sum over the listed groups of one row, `values`, x right; `add`: added to what is there.
@@ -69,8 +70,7 @@ struct tile_kernel {
     int rows = 0;                      // of the tile
     int vectors = 0;                   // of the tile, limbs included
     bool quads = false;                // reads every fourth row's offset and row_step
-    bool drains = false;               // takes tile_job::drain, of narrow results
-    tile_function run_list = nullptr;  // kernels that skip zero groups, where there are any
+    bool drains = false;  // takes tile_job::drain, of narrow results
     row_function run_row = nullptr;
 };
 

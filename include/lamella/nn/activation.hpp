@@ -11,6 +11,7 @@
 
 #include "../core/quantise.hpp"
 #include "../core/rounding.hpp"
+#include "../core/threads.hpp"
 #include "layers.hpp"
 
 namespace lamella::nn {
