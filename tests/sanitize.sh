@@ -16,13 +16,13 @@ check() {
     kind=$1 libraries=$2 compile=$3 runner=$4
     shift 4
     mkdir -p "$build/$kind"
-    objects="$build/$kind/main.o $build/$kind/kernels.o"
-    echo '#include <lamella/gemm/definition.hpp>' >"$build/kernels.cpp"
+    objects="$build/$kind/main.o $build/$kind/definitions.o"
+    echo '#include <lamella/definitions.hpp>' >"$build/definitions.cpp"
     # shellcheck disable=SC2086 # commands, libraries and objects are words
-    if [ ! -e "$build/$kind/kernels.o" ] ||
-        [ -n "$(find "$root/include" -name "*.hpp" -newer "$build/$kind/kernels.o")" ]; then
+    if [ ! -e "$build/$kind/definitions.o" ] ||
+        [ -n "$(find "$root/include" -name "*.hpp" -newer "$build/$kind/definitions.o")" ]; then
         $compile -c "$root/tests/main.cpp" -o "$build/$kind/main.o"
-        $compile -c "$build/kernels.cpp" -o "$build/$kind/kernels.o"
+        $compile -c "$build/definitions.cpp" -o "$build/$kind/definitions.o"
     fi
     # shellcheck disable=SC2086
     for test in ${TESTS:-"$@"}; do
@@ -35,7 +35,7 @@ check() {
         fi
     done
 }
-own="-std=c++20 -g1 -DLAMELLA_ZLIB=1 -DLAMELLA_SEPARATE_GEMM=1 -DLAMELLA_SOURCE_DIR=\"$root\" -I$root/include"
+own="-std=c++20 -g1 -DLAMELLA_ZLIB=1 -DLAMELLA_SEPARATE=1 -DLAMELLA_SOURCE_DIR=\"$root\" -I$root/include"
 
 for kind in "$@"; do
     case $kind in

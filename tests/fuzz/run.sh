@@ -11,17 +11,17 @@ seconds=${1:-600}
 kept=20 # saved inputs of a target, at most
 mkdir -p "$build"
 
-# Products of matrices are compiled apart and without checks: the tests run them under sanitizers, and no file's sizes
-# reach them.
-flags="-std=c++20 -O1 -g1 -DLAMELLA_ZLIB=1 -DLAMELLA_SEPARATE_GEMM=1 -I$root/include"
+# Products of matrices and what else definitions.hpp has are compiled apart and without checks: the tests run them under
+# sanitizers, and no file's sizes reach them.
+flags="-std=c++20 -O1 -g1 -DLAMELLA_ZLIB=1 -DLAMELLA_SEPARATE=1 -I$root/include"
 old() { [ ! -e "$1" ] || [ -n "$(find "$root/tests/fuzz" "$root/include" -name "*.?pp" -newer "$1")" ]; }
 # shellcheck disable=SC2086 # flags are words
 compile() {
     objects=
     if [ "$1" = states ]; then
-        objects=$build/kernels.o
-        echo '#include <lamella/gemm/definition.hpp>' >"$build/kernels.cpp"
-        ! old "$objects" || clang++ $flags -c "$build/kernels.cpp" -o "$objects"
+        objects=$build/definitions.o
+        echo '#include <lamella/definitions.hpp>' >"$build/definitions.cpp"
+        ! old "$objects" || clang++ $flags -c "$build/definitions.cpp" -o "$objects"
     fi
     ! old "$build/$1" || clang++ $flags -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
         -fno-sanitize=null,alignment,vptr,object-size "$root/tests/fuzz/$1.cpp" $objects -o "$build/$1" -lz
