@@ -62,6 +62,7 @@ refuses "missing data" "no-such-folder" --data "$work/no-such-folder"
 refuses "missing checkpoint" "resume" $small --resume "$work/none"
 refuses "unwritable log" "log" $small --log "$work/no/log"
 refuses "unwritable trace" "trace" $small --trace "$work/no/trace"
+refuses "checkpoint in no folder, before training" "no/end: folder" $small --checkpoint "$work/no/end"
 case $(uname -m) in
     x86_64) refuses "path of another machine" "CPU" $small --path neon ;;
     *) refuses "path of another machine" "CPU" $small --path avx2 ;;

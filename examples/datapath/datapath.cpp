@@ -241,6 +241,7 @@ int main(int argc, char** argv) {
         "beside dense 16-bit machines."};
     example::options o;
     o.model = "lenet5";
+    o.small = true;
     std::string machine;
     std::vector<std::string> encodings;
     std::uint64_t every = 200;
@@ -256,7 +257,7 @@ int main(int argc, char** argv) {
     app.add_option("--lr", o.lr, "learning rate (default 0.03)");
     app.add_option("--feedback", o.feedback, "how errors reach hidden layers")
         ->check(CLI::IsMember({"propagated", "direct"}))->capture_default_str();
-    app.add_option("--threads", o.threads, "threads; 0: LAMELLA_THREADS, else one a core")
+    app.add_option("--threads", o.threads, "threads; 0: LAMELLA_THREADS, else one")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
     app.add_option("--machine", machine, "accelerator, a JSON file; without it hnpu, whose sizes are ours")

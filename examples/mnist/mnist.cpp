@@ -10,6 +10,7 @@ int main(int argc, char** argv) {
                  "784-100-50-10) on MNIST in integer arithmetic, or the float32 twin of the same network."};
     example::options o;
     o.interrupted = "mnist-interrupted.safetensors";
+    o.small = true;
     example::declare(app, o, {"lenet5", "mlp", "mlp-100-50"});
     return example::main_of(app, argc, argv, "mnist", [&] {
         const example::sets sets = example::load_mnist(o);

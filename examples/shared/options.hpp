@@ -25,6 +25,7 @@ struct options {
     std::uint32_t batch = 64;
     std::size_t valid = 0, images = 0;
     int threads = 0;
+    bool small = false;  // steps too short for threads: one, where neither --threads nor LAMELLA_THREADS says more
     std::string path = "auto", execution = "fused";
     std::string log, trace, checkpoint, resume, eval;
     std::string interrupted;  // checkpoint that Ctrl-C leaves when --checkpoint names none; empty: none
@@ -114,7 +115,8 @@ inline void declare(CLI::App& app, options& o, const std::vector<std::string>& m
     app.add_option("--stop-after", o.stop_after, "stop after so many steps of the run; 0: run to the end")
         ->capture_default_str()->group("Training");
 
-    app.add_option("--threads", o.threads, "threads; 0: LAMELLA_THREADS, else one a core")
+    app.add_option("--threads", o.threads,
+                   o.small ? "threads; 0: LAMELLA_THREADS, else one" : "threads; 0: LAMELLA_THREADS, else one a core")
         ->check(CLI::NonNegativeNumber)->capture_default_str()->group("Machine");
     app.add_option("--path", o.path, "instruction set: auto (LAMELLA_PATH, else the fastest), or a path's name")
         ->check(choice({"auto", "scalar", "avx2", "avx_vnni", "avx512", "neon", "neon_dot"}))
@@ -166,7 +168,7 @@ inline int thread_count(const options& o) {
             throw lamella::argument_error("LAMELLA_THREADS", "a number from 1 to 9999", text);
         return std::stoi(text);
     }
-    return LAMELLA_OPENMP ? static_cast<int>(std::max(1u, std::thread::hardware_concurrency())) : 1;
+    return LAMELLA_OPENMP && !o.small ? static_cast<int>(std::max(1u, std::thread::hardware_concurrency())) : 1;
 }
 
 inline lamella::path instruction_path(const options& o) {

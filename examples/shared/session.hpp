@@ -4,7 +4,9 @@
 
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <filesystem>
 #include <lamella/io/checkpoint.hpp>
@@ -134,11 +136,20 @@ struct interrupted : std::runtime_error {
     int status;
 };
 
+// Before training, not after it. Throws file_error for a file whose folder is not there or takes none.
+inline void require_writable(const std::string& file) {
+    if (file.empty()) return;
+    const std::filesystem::path folder = std::filesystem::absolute(file).parent_path();
+    if (::access(folder.c_str(), W_OK | X_OK) != 0)
+        throw lamella::file_error(file, "folder", "one that can be written in", std::strerror(errno));
+}
+
 // Trains, as the options say, and returns what a run has to tell.
 template <class Network>
 json train(Network& net, const options& o, const sets& data) {
     using namespace lamella;
     constexpr bool fixed = std::is_same_v<typename Network::arithmetic, nn::fixed>;
+    require_writable(o.checkpoint);
     auto optimizer = make_optimizer(o);
     net.set_loss(make_loss(o));
     net.parameters([&](auto& p) { optimizer.prepare(p); });
