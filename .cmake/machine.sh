@@ -1,5 +1,5 @@
-# Sourced by tests/run.sh, examples/run.sh and .ci/run: installs what a Debian or Ubuntu machine lacks, configures and
-# builds. Needs no more than a POSIX shell. The caller sets `root`, the repository's folder.
+# Sourced by the run.sh scripts, examples/get-data.sh and .ci/run: installs what a Debian or Ubuntu machine lacks,
+# configures and builds. Needs no more than a POSIX shell. The caller sets `root`, the repository's folder.
 
 say() { printf '%s\n' "$*" >&2; }
 
