@@ -488,7 +488,8 @@ TEST_CASE("the momentum lane in registers gives the bits of the lanes that defin
             l.draw[i] = static_cast<std::uint16_t>(draw.next());
             l.first_draw[i] = static_cast<std::uint16_t>(draw.next());
         }
-        if (k % 7 == 0) l.sum[0] = (std::int64_t{1} << bits) - 1, l.weight[1] = -32767, l.first[2] = 1 << (moment_bits - 2);
+        if (k % 7 == 0)
+            l.sum[0] = (std::int64_t{1} << bits) - 1, l.weight[1] = -32767, l.first[2] = 1 << (moment_bits - 2);
         const optc_step s = momentum_step(k % 3 == 0 ? 1 + draw.below(5000) : 1u << draw.below(10), "0");
         optc_state state;
         state.first_exponent = draw.between(-50, -20);
@@ -514,8 +515,9 @@ TEST_CASE("the momentum lane in registers gives the bits of the lanes that defin
         ++(exact ? exact_means : rounded_means);
         std::vector<std::int16_t> weight(inner::optc_block);
         std::vector<std::int32_t> first(inner::optc_block);
-        (exact ? inner::optc_momentum_avx512<true> : inner::optc_momentum_avx512<false>)(
-            p, before.sum, before.weight, before.first, before.draw, before.first_draw, weight.data(), first.data(), found);
+        (exact ? inner::optc_momentum_avx512<true>
+               : inner::optc_momentum_avx512<false>)(p, before.sum, before.weight, before.first, before.draw,
+                                                     before.first_draw, weight.data(), first.data(), found);
         INFO("case " << k << ", seed " << seed);
         REQUIRE(std::equal(weight.begin(), weight.end(), l.weight));
         REQUIRE(std::equal(first.begin(), first.end(), l.first));

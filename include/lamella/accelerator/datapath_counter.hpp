@@ -9,8 +9,8 @@
 //
 // Where held digits stand for padding (only where weights stream over a bordered image), partners differ along depth
 // and each non-zero digit is looked at. Rows that a single core walks are served by whole_tiles.hpp, the others by
-// shared_rows.hpp; they are counted all at once (column_counts.hpp) or read as bits (row_bits.hpp). Memory is grow-only.
-// Reconstruction, as what it computes is: configuration.hpp says what is sourced.
+// shared_rows.hpp; they are counted all at once (column_counts.hpp) or read as bits (row_bits.hpp). Memory is
+// grow-only. Reconstruction, as what it computes is: configuration.hpp says what is sourced.
 #pragma once
 
 #include <algorithm>

@@ -1,9 +1,9 @@
 // What the optimizer core costs in time: the cycle model around the arithmetic of optc.hpp.
 //
-// Sourced (COOL CHIPS 2021, abstract): one core that serves momentum and Adam. Reconstruction: `optc_lanes` elements enter
-// together; a lane has one multiplier for each of decay, b1, c1 and the rate, so plain, momentum and sign steps take an
-// element a cycle. A normalised step (Adam) goes through b2, c2, the square and the reciprocal root's Newton step on the
-// same multipliers: a second beat. The pipeline fills once a tensor.
+// Sourced (COOL CHIPS 2021, abstract): one core that serves momentum and Adam. Reconstruction: `optc_lanes` elements
+// enter together; a lane has one multiplier for each of decay, b1, c1 and the rate, so plain, momentum and sign steps
+// take an element a cycle. A normalised step (Adam) goes through b2, c2, the square and the reciprocal root's Newton
+// step on the same multipliers: a second beat. The pipeline fills once a tensor.
 #pragma once
 
 #include <cstdint>

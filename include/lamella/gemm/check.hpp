@@ -45,7 +45,8 @@ inline void check(const problem& p, const output& out) {
     const int destinations = (out.narrow != nullptr) + (out.exact != nullptr) + (out.wide != nullptr);
     require(destinations == 1, "output", "exactly one destination", destinations);
     if (out.wide == nullptr) {
-        require(out.bias == nullptr && out.largest_bias == 0, "output.bias", "none without a wide output", out.largest_bias);
+        require(out.bias == nullptr && out.largest_bias == 0, "output.bias", "none without a wide output",
+                out.largest_bias);
         require(out.shift == 0, "output.shift", "0 without a wide output", out.shift);
         require(out.seen == nullptr, "output.seen", "none without a wide output", 1);
     }

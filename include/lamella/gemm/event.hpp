@@ -57,7 +57,8 @@ struct gemm_event {
     // positive is dead (its ReLU passes nothing). Null when every output is needed.
     const std::int32_t* gate = nullptr;
     axis gate_rows;  // offset of row m; columns are contiguous
-    // WG and EP, where it is known: the samples of a with a mantissa that is not zero, ascending. Null: any may have one.
+    // WG and EP, where it is known: the samples of a with a mantissa that is not zero, ascending. Null: any may have
+    // one.
     const std::vector<std::int64_t>* active = nullptr;
     bool generated = false;  // b is made from random bits where it is used, and no memory holds it
 };

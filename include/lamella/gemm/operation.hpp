@@ -68,7 +68,8 @@ struct operand_view {
     bool in_bytes() const noexcept { return width <= byte_width; }
     std::int64_t at(std::int64_t row, std::int64_t k) const noexcept {
         const std::int64_t offset = rows.offset(row) + depth.offset(k);
-        return in_bytes() ? static_cast<const std::int8_t*>(data)[offset] : static_cast<const std::int16_t*>(data)[offset];
+        return in_bytes() ? static_cast<const std::int8_t*>(data)[offset]
+                          : static_cast<const std::int16_t*>(data)[offset];
     }
 };
 

@@ -1,10 +1,11 @@
 // The execution that does on the CPU what the accelerator does: plane pair by plane pair in the configured encoding,
-// digits in bytes, skipping zero planes, zero panels (a tile's rows x 256 k) and zero groups (1 row x 4 k) where it pays.
-// Same bits as reference.hpp for every width and encoding.
+// digits in bytes, skipping zero planes, zero panels (a tile's rows x 256 k) and zero groups (1 row x 4 k) where it
+// pays. Same bits as reference.hpp for every width and encoding.
 //
 // A tile of C is combined diagonal by diagonal (plane pairs (i, j) of one weight i + j), highest first:
-// sum = (sum << radix_bits) + next diagonal, in 32 bits while that is exact. Otherwise diagonals are gathered in as many
-// *segments* as 32 bits require, added up in 64 bits. The left operand is the broadcast one: its zeros are skipped.
+// sum = (sum << radix_bits) + next diagonal, in 32 bits while that is exact. Otherwise diagonals are gathered in as
+// many *segments* as 32 bits require, added up in 64 bits. The left operand is the broadcast one: its zeros are
+// skipped.
 //
 // Read sliced_tile.hpp first (what a kernel computes).
 #pragma once
@@ -51,7 +52,9 @@ sliced_kernels sliced_kernels_of(path isa) noexcept {
     return {add_runs_portable<Vectors>, add_groups_portable<Vectors>, 20};
 }
 inline sliced_kernels sliced_kernels_of(path isa, int vectors) noexcept {
-    return vectors == 1 ? sliced_kernels_of<1>(isa) : vectors == 2 ? sliced_kernels_of<2>(isa) : sliced_kernels_of<4>(isa);
+    return vectors == 1   ? sliced_kernels_of<1>(isa)
+           : vectors == 2 ? sliced_kernels_of<2>(isa)
+                          : sliced_kernels_of<4>(isa);
 }
 
 // The part of 0 .. count - 1 that a thread handles.
@@ -61,7 +64,8 @@ struct share {
         : first(count * thread / threads), last(count * (thread + 1) / threads) {}
 };
 
-// Rows that are read together, since their elements share cache lines when depth is strided: whole tile rows of any shape.
+// Rows that are read together, since their elements share cache lines when depth is strided: whole tile rows of any
+// shape.
 inline constexpr std::int64_t gather_rows = 24;
 
 // Hands `each(row, contiguous mantissas)` the rows first .. first + count - 1 (at most gather_rows) of an operand.
@@ -317,7 +321,8 @@ class sliced_product {
         const std::uint32_t* const after = prefix(pair.a, tile_row, end);
         for (std::int64_t r = 0; r < height_; ++r)
             work.surplus[static_cast<std::size_t>(r)] += digit_offset * (after[r] - before[r]);
-        const sliced_run run{a_.row(pair.a, row) + k, packed(pair.b, panel) + k * columns_, depth / slice::group_digits, 0};
+        const sliced_run run{a_.row(pair.a, row) + k, packed(pair.b, panel) + k * columns_, depth / slice::group_digits,
+                             0};
         if (kind == dense_panel) return add(work, run, tile);
         flush(work, tile);
         kernels_.sparse(run, a_.groups(pair.a, row) + word, words_, a_.row_stride(), tile);

@@ -1,6 +1,6 @@
-// The kernels of the `sliced` execution for AVX-512 VNNI: vpdpbusd takes b's unsigned digits from a vector and four signed
-// digits of a from a broadcast. The 24 accumulators of a tile stay in registers over all runs of a call. Every loop over
-// accumulators needs its unroll pragma: one without it makes GCC spill all of them.
+// The kernels of the `sliced` execution for AVX-512 VNNI: vpdpbusd takes b's unsigned digits from a vector and four
+// signed digits of a from a broadcast. The 24 accumulators of a tile stay in registers over all runs of a call. Every
+// loop over accumulators needs its unroll pragma: one without it makes GCC spill all of them.
 #pragma once
 
 #include "../core/config.hpp"
@@ -68,8 +68,8 @@ LAMELLA_TARGET_AVX512 LAMELLA_ALWAYS_INLINE void add_lowest_group(std::uint64_t&
 // Depth is outermost, so that the 256 k of b which a word covers are read from memory once for all rows. Two sets of
 // accumulators hide the latency of the dot product.
 template <int Vectors>
-LAMELLA_TARGET_AVX512 void add_groups_avx512(const sliced_run& run, const std::uint64_t* words, std::int64_t word_stride,
-                                             std::int64_t stride, std::int32_t* tile) {
+LAMELLA_TARGET_AVX512 void add_groups_avx512(const sliced_run& run, const std::uint64_t* words,
+                                             std::int64_t word_stride, std::int64_t stride, std::int32_t* tile) {
     const std::int8_t* a = run.a;
     const std::uint8_t* b = run.b;
     for (std::int64_t i = 0; 64 * i < run.groups; ++i, a += 256, b += 64 * 64 * Vectors)

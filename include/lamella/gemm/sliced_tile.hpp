@@ -4,7 +4,8 @@
 //   tile    24 / V rows x 16 V columns of int32, V = 1, 2, 4: the register tile of AVX-512, whatever the path
 //   a       signed digits, read in place, four along depth at a time, broadcast over the columns
 //   b       unsigned digits: digit + 16, packed [group of four k][column][4], so a zero group of `a` adds nothing and a
-//           dot product of unsigned with signed bytes serves all encodings; the caller takes 16 x (sum of a's digits) off
+//           dot product of unsigned with signed bytes serves all encodings; the caller takes 16 x (sum of a's digits)
+//           off
 //
 // All sums are modulo 2^32: a tile is exact when its final value fits 32 bits, whatever the values on the way.
 // |digit of a| <= 15 and b <= 31, so 64 products fit 16 bits: 64 x 15 x 31 < 2^15.
@@ -24,7 +25,8 @@ inline constexpr int tile_size = 384;  // accumulators
 constexpr int tile_rows(int vectors) noexcept { return 24 / vectors; }
 constexpr int tile_columns(int vectors) noexcept { return 16 * vectors; }
 
-// The product of `groups` x 4 digits of each tile row with each column; the tile is shifted left by `shift` bits before.
+// The product of `groups` x 4 digits of each tile row with each column; the tile is shifted left by `shift` bits
+// before.
 struct sliced_run {
     const std::int8_t* a;   // row 0, first digit
     const std::uint8_t* b;  // the same depth
@@ -40,15 +42,16 @@ using sparse_kernel = void (*)(const sliced_run& run, const std::uint64_t* words
                                std::int64_t stride, std::int32_t* tile);
 
 // tile[row][column] -= surplus[row].
-LAMELLA_ALWAYS_INLINE void take_off_body(std::int32_t* LAMELLA_RESTRICT tile, const std::uint32_t* LAMELLA_RESTRICT surplus,
-                                         int columns) {
+LAMELLA_ALWAYS_INLINE void take_off_body(std::int32_t* LAMELLA_RESTRICT tile,
+                                         const std::uint32_t* LAMELLA_RESTRICT surplus, int columns) {
     for (int i = 0; i < tile_size; i += 16) {
         const std::uint32_t less = surplus[i / columns];
         for (int c = 0; c < 16; ++c)
             tile[i + c] = static_cast<std::int32_t>(static_cast<std::uint32_t>(tile[i + c]) - less);
     }
 }
-LAMELLA_MULTIVERSION(take_off, (std::int32_t* tile, const std::uint32_t* surplus, int columns), (tile, surplus, columns))
+LAMELLA_MULTIVERSION(take_off, (std::int32_t* tile, const std::uint32_t* surplus, int columns),
+                     (tile, surplus, columns))
 
 // into += tile x 2^shift, modulo 2^64.
 LAMELLA_ALWAYS_INLINE void fold_body(const std::int32_t* LAMELLA_RESTRICT tile, int shift,
@@ -66,11 +69,13 @@ LAMELLA_ALWAYS_INLINE void sum_digits_body(const std::int8_t* digit, std::int64_
     for (int i = 0; i < 64; ++i) total += lane[i];
     sum = total;
 }
-LAMELLA_MULTIVERSION(sum_digits, (const std::int8_t* digit, std::int64_t chunks, std::int32_t& sum), (digit, chunks, sum))
+LAMELLA_MULTIVERSION(sum_digits, (const std::int8_t* digit, std::int64_t chunks, std::int32_t& sum),
+                     (digit, chunks, sum))
 
 inline void shift_tile(std::int32_t* tile, int shift) noexcept {
     if (shift == 0) return;
-    for (int i = 0; i < tile_size; ++i) tile[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(tile[i]) << shift);
+    for (int i = 0; i < tile_size; ++i)
+        tile[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(tile[i]) << shift);
 }
 
 // Packs four groups of four rows of b, a 4 x 4 square of groups: to[group][row] = digits + offset.
@@ -83,8 +88,10 @@ inline void pack_square(const std::int8_t* from, std::int64_t row_stride, std::u
         std::memcpy(&digits, from + r * row_stride, 16);
         row[r] = reinterpret_cast<groups>(digits + std::uint8_t{digit_offset});
     }
-    const groups ab = __builtin_shufflevector(row[0], row[1], 0, 4, 1, 5), cd = __builtin_shufflevector(row[2], row[3], 0, 4, 1, 5);
-    const groups ef = __builtin_shufflevector(row[0], row[1], 2, 6, 3, 7), gh = __builtin_shufflevector(row[2], row[3], 2, 6, 3, 7);
+    const groups ab = __builtin_shufflevector(row[0], row[1], 0, 4, 1, 5),
+                 cd = __builtin_shufflevector(row[2], row[3], 0, 4, 1, 5);
+    const groups ef = __builtin_shufflevector(row[0], row[1], 2, 6, 3, 7),
+                 gh = __builtin_shufflevector(row[2], row[3], 2, 6, 3, 7);
     const groups turned[4] = {
         __builtin_shufflevector(ab, cd, 0, 1, 4, 5), __builtin_shufflevector(ab, cd, 2, 3, 6, 7),
         __builtin_shufflevector(ef, gh, 0, 1, 4, 5), __builtin_shufflevector(ef, gh, 2, 3, 6, 7)};
@@ -131,7 +138,8 @@ void add_runs_portable(const sliced_run* runs, int count, std::int64_t stride, s
                         std::int32_t* const t = tile + (top + r) * columns + c;
                         const auto add = [](std::int32_t& to, const lanes16& v, int lane) {
                             const int sum = v[lane] + v[lane + 1] + v[lane + 2] + v[lane + 3];
-                            to = static_cast<std::int32_t>(static_cast<std::uint32_t>(to) + static_cast<std::uint32_t>(sum));
+                            to = static_cast<std::int32_t>(static_cast<std::uint32_t>(to) +
+                                                           static_cast<std::uint32_t>(sum));
                         };
                         add(t[0], low[r], 0);
                         add(t[1], low[r], 4);
@@ -157,7 +165,8 @@ void add_groups_portable(const sliced_run& run, const std::uint64_t* words, std:
                 const std::uint8_t* const b = run.b + g * 4 * columns;
                 for (int c = 0; c < columns; ++c) {
                     const int sum = a[0] * b[4 * c] + a[1] * b[4 * c + 1] + a[2] * b[4 * c + 2] + a[3] * b[4 * c + 3];
-                    t[c] = static_cast<std::int32_t>(static_cast<std::uint32_t>(t[c]) + static_cast<std::uint32_t>(sum));
+                    t[c] =
+                        static_cast<std::int32_t>(static_cast<std::uint32_t>(t[c]) + static_cast<std::uint32_t>(sum));
                 }
             }
     }

@@ -1,5 +1,5 @@
-// The 2-norm of a step's gradient over all parameters, for clipping (optimizer.hpp). What OPTC's hardware would need for it
-// is not modelled.
+// The 2-norm of a step's gradient over all parameters, for clipping (optimizer.hpp). What OPTC's hardware would need
+// for it is not modelled.
 #pragma once
 
 #include <algorithm>

@@ -161,9 +161,10 @@ class optimizer {
         if (s.rule == rule::adamw) step_.shrink = multiply(rate_, s.weight_decay);
     }
 
-    // Between begin_step and the updates: shortens the step's gradient to clip_norm if it is longer. `parameters(visit)`
-    // calls visit(parameter) for all of them, in the same order every time. Returns the gradient's 2-norm before, of the
-    // mean over the batch, with a relative error below 2^-13; 0 when nothing is clipped in this run.
+    // Between begin_step and the updates: shortens the step's gradient to clip_norm if it is longer.
+    // `parameters(visit)` calls visit(parameter) for all of them, in the same order every time. Returns the gradient's
+    // 2-norm before, of the mean over the batch, with a relative error below 2^-13; 0 when nothing is clipped in this
+    // run.
     template <class Parameters>
     scaled clip(Parameters&& parameters) {
         if (settings_.clip_norm.mantissa == 0) return {};

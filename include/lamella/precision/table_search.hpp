@@ -6,8 +6,8 @@
 //       lower_fractions(rows, what, error(rows), tolerance, error);
 //
 // `error(rows)` is the caller's, a whole number: in examples/taxonn what rounding does to single samples' gradients
-// (train/gradient_error.hpp), in millionths; it may as well be wrong answers or a loss, as far as noise does not hide what
-// a bit does to them. What it costs is the search's cost, about four calls a layer and role.
+// (train/gradient_error.hpp), in millionths; it may as well be wrong answers or a loss, as far as noise does not hide
+// what a bit does to them. What it costs is the search's cost, about four calls a layer and role.
 //
 // Hojabr et al., TaxoNN, arXiv 2010.05197 (abstract: fixed point of low width layer by layer). How its formats were
 // found is not public: ranges, bisection and order here are a reconstruction.
