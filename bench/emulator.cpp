@@ -2,6 +2,7 @@
 // a share of a LeNet-5 training step (batch 64, generated digits, LAPS).
 //
 //   emulate/<stage>        items: slice products; every GEMM of that stage of a step in mid-training
+//   count/<stage>          the same numbers from the counters: time of a counted step, operands in the caches
 //   step_with/<observers>  a training step; `share`: how much longer steps with observers take than those without,
 //                          both in turn in one run, so that what observers do to caches is in it
 #include <benchmark/benchmark.h>
@@ -124,7 +125,7 @@ void step_with(benchmark::State& state, std::uint64_t every, accelerator::lane_b
     state.counters["share"] = middle(times[0]) / middle(times[1]) - 1;
 }
 
-void emulate(benchmark::State& state, stage where) {
+const std::vector<accelerator::recorded_gemm>& recorded_step() {
     static const auto recorded = [] {
         run training;
         accelerator::slice_counts products(slice::encoding::sign_magnitude, best_path(), training.net.products());
@@ -135,19 +136,37 @@ void emulate(benchmark::State& state, stage where) {
         training.step();
         return steps.gemms();
     }();
-    accelerator::emulator machine(accelerator::hnpu());
+    return recorded;
+}
+// Runs action(event, a_streams), which returns counts, on the GEMMs of a stage of the recorded step.
+template <class Action>
+void with_stage(benchmark::State& state, stage where, Action&& action) {
     std::uint64_t products = 0;
     for (auto _ : state)
-        for (const accelerator::recorded_gemm& g : recorded)
+        for (const accelerator::recorded_gemm& g : recorded_step())
             g.replay([&](const gemm::gemm_event& event) {
-                if (event.where == where && !event.probe) products += machine.run(event, g.a_streams).products();
+                if (event.where == where && !event.probe) products += action(event, g.a_streams).products();
             });
     state.SetItemsProcessed(static_cast<std::int64_t>(products));
+}
+void emulate(benchmark::State& state, stage where) {
+    accelerator::emulator machine(accelerator::hnpu());
+    with_stage(state, where,
+               [&](const gemm::gemm_event& event, bool a_streams) { return machine.run(event, a_streams); });
+}
+void count(benchmark::State& state, stage where) {
+    accelerator::datapath_counter counter(accelerator::hnpu());
+    with_stage(state, where, [&](const gemm::gemm_event& event, bool a_streams) -> const accelerator::datapath_counts& {
+        return counter.count(event, a_streams);
+    });
 }
 
 BENCHMARK_CAPTURE(emulate, feed_forward, stage::feed_forward)->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(emulate, error_propagation, stage::error_propagation)->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(emulate, weight_gradient, stage::weight_gradient)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(count, feed_forward, stage::feed_forward)->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(count, error_propagation, stage::error_propagation)->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(count, weight_gradient, stage::weight_gradient)->Unit(benchmark::kMicrosecond);
 constexpr auto greedy = accelerator::lane_balance::greedy, iterative = accelerator::lane_balance::iterative;
 BENCHMARK_CAPTURE(step_with, products, 0, greedy)->Iterations(2560)->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(step_with, cycles_every_16, 16, greedy)->Iterations(2560)->Unit(benchmark::kMillisecond);

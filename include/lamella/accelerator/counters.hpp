@@ -9,10 +9,9 @@
 //   ... train ...
 //   cycles.total(stage::feed_forward).cycles over cycles.steps() steps, cycles.at(layer, stage), cycles.probes() ...
 //
-// slice_counts takes about 1 % of a training step (0.6 to 1.4 in three quiet runs); a step whose cycles are counted
-// takes about a step more, so every 64th costs 1 to 2 % of a run and every 16th about 7 % (bench/emulator
-// --benchmark_filter=step_with: LeNet-5, batch 64, one AVX-512 core, CPU time).
-// Iterative balance looks at the step before, too, and deals rows one by one: seven times as much.
+// slice_counts takes 1 to 3 % of a training step; a step whose cycles are counted takes about two thirds of a step more,
+// so every 64th costs 1 % of a run and every 16th 4 to 5 % (bench/README.md; LeNet-5, batch 64, one AVX-512 core).
+// Iterative balance looks at the step before, too, and takes rows one by one: some ten times as much.
 //
 // Probes of a controller are GEMMs of their own, counted apart. They come at regular steps, which a sample of every
 // N-th step could always miss; so of the steps with probes, too, every N-th is counted: probes() over probe_steps() of
