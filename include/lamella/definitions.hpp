@@ -6,3 +6,4 @@
 #include "core/quantise_definition.hpp"
 #include "gemm/definition.hpp"
 #include "nn/fixed_product_definition.hpp"
+#include "nn/pool_definition.hpp"

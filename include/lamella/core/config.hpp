@@ -68,6 +68,14 @@
 #define LAMELLA_ONCE inline
 #endif
 
+// Of what makes texts: compiled for size, which takes a fraction of the time that inlining all the pieces takes.
+// (`cold` would pass to callers: a main that prints one of the texts would be compiled for size, too.)
+#if defined(__GNUC__) && !defined(__clang__)
+#define LAMELLA_SELDOM __attribute__((noinline, optimize("Os")))
+#else
+#define LAMELLA_SELDOM __attribute__((noinline))
+#endif
+
 #define LAMELLA_ALWAYS_INLINE inline __attribute__((always_inline))
 #define LAMELLA_RESTRICT __restrict__
 

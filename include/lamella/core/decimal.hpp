@@ -34,7 +34,7 @@ class decimal_number {
 
     // Throws argument_error(name) unless the text is [sign] digits [. digits] [e [sign] digits], within the limits
     // above.
-    decimal_number(std::string_view text, std::string_view name) {
+    LAMELLA_SELDOM decimal_number(std::string_view text, std::string_view name) {
         std::string_view rest = text;
         negative_ = take_sign(rest);
         std::string digits;

@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "config.hpp"
+
 namespace lamella {
 
 // Base of all exceptions of this library.
@@ -16,7 +18,7 @@ class error : public std::runtime_error {
 // A value handed to the library is out of its range, or two values do not fit together.
 class argument_error : public error {
   public:
-    argument_error(std::string_view name, std::string_view expected, std::string_view found)
+    LAMELLA_SELDOM argument_error(std::string_view name, std::string_view expected, std::string_view found)
         : error(std::string(name) + ": expected " + std::string(expected) + ", found " + std::string(found)) {}
 };
 
@@ -29,7 +31,8 @@ inline void require_between(std::string_view name, int value, int lowest, int hi
 // A file is missing, unreadable, unwritable, or does not hold what it should.
 class file_error : public error {
   public:
-    file_error(std::string_view path, std::string_view field, std::string_view expected, std::string_view found)
+    LAMELLA_SELDOM file_error(std::string_view path, std::string_view field, std::string_view expected,
+                              std::string_view found)
         : error(std::string(path) + ": " + std::string(field) + ": expected " + std::string(expected) + ", found " +
                 std::string(found)) {}
 };

@@ -67,7 +67,7 @@ LAMELLA_MULTIVERSION_TEMPLATE(drop_values, (class T),
 struct leaky_relu {
     int places = 3;  // 1 .. 16
 
-    std::string describe() const { return "leaky_relu(2^-" + std::to_string(places) + ")"; }
+    LAMELLA_SELDOM std::string describe() const { return "leaky_relu(2^-" + std::to_string(places) + ")"; }
 
     template <class A>
     class layer : public detail::stateless {
@@ -119,7 +119,7 @@ struct leaky_relu {
 struct dropout {
     int percent = 50;  // 0 .. 99
 
-    std::string describe() const { return "dropout(" + std::to_string(percent) + "%)"; }
+    LAMELLA_SELDOM std::string describe() const { return "dropout(" + std::to_string(percent) + "%)"; }
 
     template <class A>
     class layer : public detail::stateless {

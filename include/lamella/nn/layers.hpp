@@ -140,7 +140,7 @@ struct stateless {
 struct linear {
     std::int64_t units = 1;
 
-    std::string describe() const { return "linear(" + std::to_string(units) + ")"; }
+    LAMELLA_SELDOM std::string describe() const { return "linear(" + std::to_string(units) + ")"; }
 
     template <class A>
     class layer;
@@ -175,7 +175,7 @@ struct conv2d {
     std::int64_t padding = 0;
     bool bias = true;
 
-    std::string describe() const {
+    LAMELLA_SELDOM std::string describe() const {
         return "conv2d(" + std::to_string(channels) + "," + std::to_string(kernel) + "," + std::to_string(stride) +
                "," + std::to_string(padding) + (bias ? ")" : ",no bias)");
     }
@@ -206,7 +206,7 @@ struct depthwise_conv2d {
     std::int64_t padding = 0;
     bool bias = true;
 
-    std::string describe() const {
+    LAMELLA_SELDOM std::string describe() const {
         return "depthwise_conv2d(" + std::to_string(kernel) + "," + std::to_string(stride) + "," +
                std::to_string(padding) + (bias ? ")" : ",no bias)");
     }

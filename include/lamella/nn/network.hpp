@@ -33,7 +33,7 @@ template <class... Blueprints>
 struct sequential_model {
     std::tuple<Blueprints...> blueprints;
 
-    std::string describe() const {
+    LAMELLA_SELDOM std::string describe() const {
         std::string text;
         std::apply([&](const auto&... b) { ((text += (text.empty() ? "" : " ") + b.describe()), ...); }, blueprints);
         return text;

@@ -41,7 +41,7 @@ struct subsample {
     std::int64_t stride = 2;
     std::int64_t channels = 1;  // at least the input's
 
-    std::string describe() const {
+    LAMELLA_SELDOM std::string describe() const {
         return "subsample(" + std::to_string(stride) + "," + std::to_string(channels) + ")";
     }
 
@@ -116,7 +116,9 @@ struct residual_block {
     Main main;
     Shortcut shortcut;
 
-    std::string describe() const { return "residual(" + main.describe() + " | " + shortcut.describe() + ")"; }
+    LAMELLA_SELDOM std::string describe() const {
+        return "residual(" + main.describe() + " | " + shortcut.describe() + ")";
+    }
 
     template <class A>
     class layer;

@@ -19,7 +19,7 @@ struct image_shape {
     friend bool operator==(const image_shape&, const image_shape&) = default;
 };
 
-inline std::string to_string(const image_shape& s) {
+LAMELLA_SELDOM inline std::string to_string(const image_shape& s) {
     return std::to_string(s.height) + "x" + std::to_string(s.width) + "x" + std::to_string(s.channels);
 }
 

@@ -56,7 +56,7 @@ constexpr bool is_share(const scaled& s) noexcept {
 }
 
 // For messages: the value as it is held.
-inline std::string text_of(const scaled& s) {
+LAMELLA_SELDOM inline std::string text_of(const scaled& s) {
     return std::to_string(s.mantissa) + " x 2^" + std::to_string(s.exponent);
 }
 

@@ -73,7 +73,7 @@ class width_rules {
         return most;
     }
     // "@first=8..8@last=5..16"; empty without rules.
-    std::string description() const {
+    LAMELLA_SELDOM std::string description() const {
         std::string text;
         for (const rule& r : rules_)
             text += "@" +

@@ -74,7 +74,7 @@ class cyclic final : public bounded_controller {
         return {width, width, width};
     }
     int widest() const override { return slice::rung_at_least(slice::ladder_of(settings_.digits), settings_.highest); }
-    std::string settings_text() const override {
+    LAMELLA_SELDOM std::string settings_text() const override {
         return "cyclic:" + std::to_string(settings_.lowest) + ":" + std::to_string(settings_.highest) + ":" +
                std::to_string(settings_.period) + " " + std::string(name_of(settings_.digits));
     }

@@ -25,7 +25,7 @@ class fixed final : public bounded_controller {
   private:
     layer_widths wanted(int) const override { return {forward_, forward_, backward_}; }
     int widest() const override { return std::max(forward_, backward_); }
-    std::string settings_text() const override {
+    LAMELLA_SELDOM std::string settings_text() const override {
         return "fixed:" + std::to_string(forward_) + "," + std::to_string(backward_);
     }
 

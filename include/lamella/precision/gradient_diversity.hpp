@@ -186,7 +186,7 @@ class gradient_diversity final : public bounded_controller {
         return {width, width, width};
     }
     int widest() const override { return settings_.widths.back(); }
-    std::string settings_text() const override {
+    LAMELLA_SELDOM std::string settings_text() const override {
         return "gradient-diversity:" + detail::text_of(settings_.widths) + ":" + std::to_string(settings_.every);
     }
 

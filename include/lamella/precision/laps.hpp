@@ -134,7 +134,7 @@ class laps final : public bounded_controller {
         const int forward = width_of(static_cast<int>(at(layer, 0).rung));
         return {forward, forward, width_of(static_cast<int>(at(layer, 1).rung))};
     }
-    std::string settings_text() const override {
+    LAMELLA_SELDOM std::string settings_text() const override {
         return "laps hi:" + std::to_string(settings_.hi) + " lo:" + std::to_string(settings_.lo) +
                " every:" + std::to_string(settings_.every) + " patience:" + std::to_string(settings_.patience) +
                " cooldown:" + std::to_string(settings_.cooldown) + " first:" + std::to_string(width_of(first_rung_)) +

@@ -112,7 +112,7 @@ class progressive final : public bounded_controller {
         return {width, width, width};
     }
     int widest() const override { return settings_.widths.back(); }
-    std::string settings_text() const override {
+    LAMELLA_SELDOM std::string settings_text() const override {
         return "progressive:" + detail::text_of(settings_.widths) + ":" + std::to_string(settings_.every) + ":" +
                std::to_string(settings_.eps);
     }

@@ -116,7 +116,7 @@ class quantisation_error final : public bounded_controller {
     static int checked(std::int64_t width) noexcept {
         return static_cast<int>(std::clamp<std::int64_t>(width, min_width, max_width));
     }
-    std::string settings_text() const override {
+    LAMELLA_SELDOM std::string settings_text() const override {
         return "quantisation-error:" + std::to_string(settings_.threshold) + ":" + std::to_string(settings_.every) +
                " " + std::string(name_of(settings_.digits));
     }

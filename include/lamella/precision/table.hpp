@@ -97,7 +97,7 @@ class table final : public bounded_controller {
             for (const fixed_point& f : r) most = std::max(most, f.width());
         return most;
     }
-    std::string settings_text() const override { return "table:" + text_of(rows_); }
+    LAMELLA_SELDOM std::string settings_text() const override { return "table:" + text_of(rows_); }
 
     std::vector<table_row> rows_;
 };
