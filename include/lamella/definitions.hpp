@@ -2,6 +2,8 @@
 // header, and the others compile in a third of the time. Without LAMELLA_SEPARATE there is no need for it.
 #pragma once
 
+#include "accelerator/counted_operand_definition.hpp"
+#include "accelerator/live_outputs_definition.hpp"
 #include "accelerator/optc_definition.hpp"
 #include "core/quantise_definition.hpp"
 #include "gemm/definition.hpp"

@@ -54,9 +54,9 @@
 #define LAMELLA_CBLAS 0
 #endif
 
-// 1 when what no template parameter touches (products, quantiser, optimizer core: more than half of what a file that
-// trains has to compile) is compiled once for the whole program, in the one translation unit that includes
-// definitions.hpp.
+// 1 when what is the same in every program (products, quantiser, the GEMMs of integer layers, optimizer core, slice
+// counts: more than half of what a file that trains has to compile) is compiled once, in the one translation unit that
+// includes definitions.hpp.
 #ifndef LAMELLA_SEPARATE
 #define LAMELLA_SEPARATE 0
 #endif
