@@ -43,7 +43,7 @@ TESTS = ['rounding_test', 'encoding_test', 'sdfxp_test', 'elementary_test', 'ran
 MENDED = [
     ('slice/encoding.hpp', 'int r = 0;', 'constant 0 -> 1', 0, 'encoding_test'),
     ('core/random.hpp', 'const std::uint32_t threshold = (0u - bound) % bound;', 'sign of - turned', 0, 'random_test'),
-    ('core/quantise.hpp', 'if (job.samples <= 0 || job.elements <= 0) return {};', 'bound <= moved by -1', 1,
+    ('core/quantise_definition.hpp', 'if (job.samples <= 0 || job.elements <= 0) return {};', 'bound <= moved by -1', 1,
      'quantise_test'),
     ('accelerator/optc_lanes.hpp', 'const std::int64_t bias = ((one << right) >> 1) - dropping + '
      '((product >> right) & dropping);', 'shift >> by one more', 0, 'optc_test'),
