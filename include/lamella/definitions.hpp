@@ -9,3 +9,4 @@
 #include "gemm/definition.hpp"
 #include "nn/fixed_product_definition.hpp"
 #include "nn/pool_definition.hpp"
+#include "slice/bitmap_definition.hpp"

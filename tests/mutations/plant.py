@@ -24,7 +24,7 @@ GROUPS = [
                      'gemm/fused.hpp', 'gemm/kernel_avx2.hpp', 'gemm/kernel_avx512.hpp', 'gemm/kernel_scalar.hpp',
                      'gemm/pack_portable.hpp', 'gemm/pack_avx512.hpp', 'gemm/plan.hpp', 'gemm/sliced.hpp',
                      'gemm/sliced_tile.hpp', 'gemm/skip.hpp', 'gemm/check.hpp']),
-    (15, 'encodings', ['slice/bitmap.hpp', 'slice/counts.hpp', 'slice/digits.hpp', 'slice/encoding.hpp',
+    (15, 'encodings', ['slice/bitmap_definition.hpp', 'slice/counts.hpp', 'slice/digits.hpp', 'slice/encoding.hpp',
                        'slice/sliced_matrix.hpp']),
     (20, 'counts', ['accelerator/slice_counts.hpp', 'accelerator/slice_plan.hpp', 'accelerator/ran.hpp',
                     'accelerator/ioss.hpp', 'accelerator/column_counts.hpp', 'accelerator/whole_tiles.hpp',
