@@ -206,6 +206,18 @@ inline lamella::nn::fixed::settings make_fixed(const options& o) {
     return s;
 }
 
+// Of the float32 twin. OpenBLAS takes as many threads as the integers do: one of its own that waits for a busy core
+// holds up every small product.
+inline lamella::nn::float32::settings make_float32(const options& o) {
+    lamella::nn::float32::settings s;
+    s.kernels = {instruction_path(o), thread_count(o)};
+    s.feedback = make_feedback(o);
+#ifdef OPENBLAS_VERSION
+    openblas_set_num_threads(s.kernels.threads);
+#endif
+    return s;
+}
+
 inline lamella::nn::loss_settings make_loss(const options& o) {
     lamella::nn::loss_settings s;
     if (o.loss == "mean-square") s.kind = lamella::nn::loss_kind::mean_square;

@@ -371,10 +371,7 @@ json build_and_train(const Model& model, const options& o, const sets& data) {
         nn::network<nn::fixed, Model> net(model, input, make_fixed(o), o.seed, make_controller(o));
         return train(net, o, data);
     }
-    typename nn::float32::settings settings;
-    settings.kernels = {instruction_path(o), thread_count(o)};
-    settings.feedback = make_feedback(o);
-    nn::network<nn::float32, Model> net(model, input, settings, o.seed);
+    nn::network<nn::float32, Model> net(model, input, make_float32(o), o.seed);
     return train(net, o, data);
 }
 template <class Model>

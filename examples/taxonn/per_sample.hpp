@@ -65,11 +65,7 @@ class per_sample {
         settings.kernels = make_kernels(o_.run);
         return {model_, input_, settings, seed, std::make_unique<lamella::precision::table>(formats)};
     }
-    twin_network make_twin(std::uint64_t seed) const {
-        lamella::nn::float32::settings settings;
-        settings.kernels = {instruction_path(o_.run), thread_count(o_.run)};
-        return {model_, input_, settings, seed};
-    }
+    twin_network make_twin(std::uint64_t seed) const { return {model_, input_, make_float32(o_.run), seed}; }
 
     // The GEMMs of a sample: those of the first.
     lamella::accelerator::taxonn_sample one_sample(const table& formats) const {

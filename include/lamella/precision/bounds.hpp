@@ -75,12 +75,11 @@ class width_rules {
     // "@first=8..8@last=5..16"; empty without rules.
     LAMELLA_SELDOM std::string description() const {
         std::string text;
-        for (const rule& r : rules_)
-            text += "@" +
-                    (r.layer == all    ? "all"
-                     : r.layer == last ? "last"
-                                       : std::to_string(r.layer)) +
-                    "=" + std::to_string(r.bounds.lowest) + ".." + std::to_string(r.bounds.highest);
+        for (const rule& r : rules_) {
+            text += '@';
+            text += r.layer == all ? "all" : r.layer == last ? "last" : std::to_string(r.layer);
+            text += "=" + std::to_string(r.bounds.lowest) + ".." + std::to_string(r.bounds.highest);
+        }
         return text;
     }
 
