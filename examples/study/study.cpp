@@ -124,7 +124,7 @@ void study(const study_options& s, trainer train, const example::options& o, con
     write(s.directory + "/pareto.svg",
           example::pareto_picture(outcomes, of_twin,
                                   o.model + " on " + data.train.name + ", " + std::to_string(o.epochs) + " epochs, " +
-                                      std::to_string(s.seeds) + " seeds"));
+                                      std::to_string(s.seeds) + (s.seeds == 1 ? " seed" : " seeds")));
     std::printf("%s", table.c_str());
 }
 
