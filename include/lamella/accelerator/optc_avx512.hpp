@@ -1,6 +1,6 @@
 // The momentum lane of OPTC in one pass over registers, for AVX-512: the same bits as optc_lanes.hpp, which defines
-// them, without its working arrays. Serves whole blocks of the usual step (no decay, the exponents stay); optc.hpp
-// leaves every other one to the lanes.
+// them, without its working arrays. Serves whole blocks of the usual step (no decay, the exponents stay);
+// optc_definition.hpp leaves every other one to the lanes.
 #pragma once
 
 #include "optc_lanes.hpp"

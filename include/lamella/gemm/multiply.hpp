@@ -15,5 +15,5 @@ void multiply(const problem& p, const output& out, const settings& how, workspac
 }  // namespace lamella::gemm
 
 #if !LAMELLA_SEPARATE
-#include "definition.hpp"
+#include "multiply_definition.hpp"
 #endif

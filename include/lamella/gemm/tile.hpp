@@ -54,7 +54,8 @@ struct tile_job {
     std::int64_t span_count;
     const std::byte* right;
     std::int32_t* sums;
-    const std::uint32_t* list = nullptr;  // groups to multiply instead of the spans, all others being zero
+    // Groups to multiply instead of the spans, all others being zero. Kernels of AVX-512 alone read it (skip.hpp).
+    const std::uint32_t* list = nullptr;
     std::int64_t list_count = 0;
     const std::int64_t* group_left = nullptr;  // bytes from a row's start to each group
     const drain_job* drain = nullptr;          // stores the result instead of `sums`: kernels that drain
@@ -67,9 +68,9 @@ using row_function = void (*)(const std::uint32_t* groups, const std::int32_t* v
 
 struct tile_kernel {
     tile_function run = nullptr;
-    int rows = 0;                      // of the tile
-    int vectors = 0;                   // of the tile, limbs included
-    bool quads = false;                // reads every fourth row's offset and row_step
+    int rows = 0;         // of the tile
+    int vectors = 0;      // of the tile, limbs included
+    bool quads = false;   // reads every fourth row's offset and row_step
     bool drains = false;  // takes tile_job::drain, of narrow results
     row_function run_row = nullptr;
 };

@@ -1,5 +1,5 @@
-// How fixed_product.hpp makes its operands: wide tensors and master weights rounded to the layer's widths, with the
-// border of zeros that a convolution reads around each image.
+// Part of fixed_product_definition.hpp. How operands are made: wide tensors and master weights rounded to the layer's
+// widths, with the border of zeros that a convolution reads around each image.
 #pragma once
 
 #include <algorithm>

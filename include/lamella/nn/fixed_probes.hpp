@@ -1,4 +1,5 @@
-// LAPS' probes: a GEMM of fixed_product.hpp again at two other widths, and how far apart their results are.
+// Part of fixed_product_definition.hpp. LAPS' probes: a GEMM again at two other widths, and how far apart their results
+// are.
 #pragma once
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// How the GEMMs of fixed_product.hpp read their operands, and what observers are told of each.
+// Part of fixed_product_definition.hpp. How the GEMMs read their operands, and what observers are told of each.
 #pragma once
 
 #include <cstdint>
