@@ -4,8 +4,8 @@
 #   get-data.sh [DIRECTORY [mnist|cifar-10]...]      default: ./data, both sets
 #
 # Every file is checked by SHA-256 before it gets its name, so a directory never holds half a file; what is there and
-# right is not fetched again. Needs curl or wget (installed where both are missing, on Debian and Ubuntu), gzip, tar, and
-# sha256sum, shasum or openssl.
+# right is not fetched again. Needs curl or wget (installed where both are missing, on Debian and Ubuntu), gzip, tar,
+# and sha256sum, shasum or openssl.
 set -eu
 
 fail() {
@@ -82,7 +82,7 @@ END
 
 get_cifar10() {
     batches="data_batch_1 data_batch_2 data_batch_3 data_batch_4 data_batch_5 test_batch"
-    # The archive's sum was checked before its batches were moved here, so their lengths tell whether they are all there.
+    # The archive's sum was checked before its batches were moved here, so their lengths tell whether all are there.
     complete=yes
     for batch in $batches; do
         file=$directory/cifar-10/$batch.bin

@@ -15,7 +15,8 @@ mkdir -p "$out"
 field() { tail -n 1 "$2" | sed -n "s/.*\"$1\":\([0-9.eE+-]*\).*/\1/p"; }
 mean_of() { tail -n 1 "$2" | sed -n "s/.*\"mean_width\":{[^}]*\"$1\":\([0-9.]*\).*/\1/p"; }
 changed() { # layers whose width changed in a stage
-    tail -n 1 "$2" | sed -n "s/.*\"width_changes\":{[^}]*\"$1\":\[\([0-9,]*\)\].*/\1/p" | tr ',' '\n' | grep -vc '^0$' || true
+    tail -n 1 "$2" | sed -n "s/.*\"width_changes\":{[^}]*\"$1\":\[\([0-9,]*\)\].*/\1/p" | tr ',' '\n' |
+        grep -vc '^0$' || true
 }
 
 echo "| seed | integers | float32 twin | difference | layers that moved FF, EP | mean width FF, EP, WG | slice products / dense16: dense, issued |"

@@ -1,9 +1,9 @@
 #!/bin/sh
-# tests/documented.sh: every public name of include/lamella (a class, function, constant, alias or concept at namespace scope,
-# outside of `detail`) has a comment: above it, at the end of its line, or above the group without a blank line that it
-# stands in. Definitions of what was declared before (out-of-class members, specialisations) have theirs there, a class that
-# its header is named after has the header's opening comment, and the words of an enumeration (..._names, name_of,
-# to_string) need none.
+# tests/documented.sh: every public name of include/lamella (a class, function, constant, alias or concept at namespace
+# scope, outside of `detail`) has a comment: above it, at the end of its line, or above the group without a blank line
+# that it stands in. Definitions of what was declared before (out-of-class members, specialisations) have theirs there, a
+# class that its header is named after has the header's opening comment, and the words of an enumeration (..._names,
+# name_of, to_string) need none.
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 cd "$root/include"
@@ -34,7 +34,8 @@ hidden || /^[#}]/ || /^ / { next }
     sub(/[({=;].*/, "", head)
     again = head ~ /::[A-Za-z0-9_~]+ *$/ || /^(class|struct) [a-z_:]+;$/ || /^template <>/ || begun ~ /^template <>$/ ||
         /^static_assert/ || /^LAMELLA_/ || head ~ /(class|struct) [a-z0-9_]+::/ || /operator/ || /^__extension__/ ||
-        /^using namespace/ || head ~ /(_names| name_of| to_string)$/ || head ~ "(class|struct) " stem "( final.*)? *$" || /^extern/ || head ~ / [a-z_]+<.*> *$/
+        /^using namespace/ || head ~ /(_names| name_of| to_string)$/ || head ~ "(class|struct) " stem "( final.*)? *$" ||
+        /^extern/ || head ~ / [a-z_]+<.*> *$/
     if (!again && above == "" && $0 !~ /\/\//) { print FILENAME ":" FNR ": " $0; ++missing } else if (!again) ++found
     begun = ""
 }

@@ -1,7 +1,8 @@
 #!/bin/sh
-# tests/faults.sh MNIST [kills [seed]]: what a run survives. Killed at random moments (default 100), it leaves a checkpoint
-# that loads and resumes to the hash of the uninterrupted run, or none. A full disk, a directory that cannot be written, a
-# log that cannot be written and too little memory end it with a clear error, and what was saved before stays.
+# tests/faults.sh MNIST [kills [seed]]: what a run survives. Killed at random moments (default 100), it leaves a
+# checkpoint that loads and resumes to the hash of the uninterrupted run, or none. A full disk, a directory that cannot
+# be written, a log that cannot be written and too little memory end it with a clear error, and what was saved before
+# stays.
 set -eu
 program=$1
 kills=${2:-100}

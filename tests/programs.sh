@@ -1,7 +1,7 @@
 #!/bin/sh
 # tests/programs.sh MNIST CIFAR10 DATAPATH FINETUNE TAXONN DYNAMIC_WIDTH: what the example programs promise at their
-# edges: a clear error on standard error and a status that is not zero for wrong options and files, one JSON object as the
-# last line, and resumed runs with the same bits.
+# edges: a clear error on standard error and a status that is not zero for wrong options and files, one JSON object as
+# the last line, and resumed runs with the same bits.
 set -eu
 program=$1
 cifar10=$2

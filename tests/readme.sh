@@ -27,7 +27,8 @@ find . -name '*.md' ! -path './build*' ! -path './data/*' | sort >"$work/pages"
 while read -r page; do
     {
         grep -oE '\]\([^)#:]+\)' "$page" | sed 's/^](//; s/)$//'
-        grep -oE '`[A-Za-z0-9_./-]+`' "$page" | tr -d '`' | grep -E '\.(hpp|cpp|sh|py|md)$|^(examples|include|tests|bench)/'
+        grep -oE '`[A-Za-z0-9_./-]+`' "$page" | tr -d '`' |
+            grep -E '\.(hpp|cpp|sh|py|md)$|^(examples|include|tests|bench)/'
     } | sort -u >"$work/names" || :
     while read -r name; do
         if there "$name" "$(dirname "$page")"; then

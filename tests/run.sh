@@ -1,6 +1,6 @@
 #!/bin/sh
-# tests/run.sh [ctest option...]: installs what is missing, builds the tests and the example programs that they start, and
-# runs every test through ctest. Works from any folder. At -O1, in a tree of its own, since compiling takes most of the
+# tests/run.sh [ctest option...]: installs what is missing, builds the tests and the example programs that they start,
+# and runs every test through ctest. Works from any folder. At -O1, in a tree of its own, since compiling takes most of the
 # time and no optimisation may change a bit (tests/same_bits.sh shows that).
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)

@@ -28,12 +28,13 @@ GROUPS = [
                        'slice/sliced_matrix.hpp']),
     (20, 'counts', ['accelerator/slice_counts.hpp', 'accelerator/slice_plan.hpp', 'accelerator/ran.hpp',
                     'accelerator/ioss.hpp', 'accelerator/column_counts.hpp', 'accelerator/whole_tiles.hpp',
-                    'accelerator/balanced_tiles.hpp', 'accelerator/datapath_counter.hpp', 'accelerator/counting.hpp']),
+                    'accelerator/balanced_tiles.hpp', 'accelerator/datapath_counter.hpp', 'accelerator/counting.hpp',
+                    'accelerator/shared_rows.hpp', 'accelerator/row_bits.hpp']),
     (15, 'optc', ['accelerator/optc.hpp', 'accelerator/optc_definition.hpp', 'accelerator/optc_plan.hpp',
                   'accelerator/optc_lanes.hpp', 'accelerator/optc_state.hpp', 'accelerator/optc_avx512.hpp',
                   'core/elementary.hpp']),
-    (20, 'quantiser', ['core/quantise_definition.hpp', 'core/quantise_kernels.hpp', 'core/sdfxp.hpp', 'core/rounding.hpp',
-                       'core/histogram.hpp', 'core/histogram_kernels.hpp', 'core/random.hpp', 'core/format.hpp']),
+    (20, 'quantiser', ['core/quantise_definition.hpp', 'core/quantise_kernels.hpp', 'core/sdfxp.hpp',
+                       'core/rounding.hpp', 'core/histogram.hpp', 'core/histogram_kernels.hpp', 'core/random.hpp', 'core/format.hpp']),
 ]
 # Cheapest first; the last one trains whole networks to known hashes.
 TESTS = ['rounding_test', 'encoding_test', 'sdfxp_test', 'elementary_test', 'random_test', 'histogram_test',
