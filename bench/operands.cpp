@@ -1,7 +1,6 @@
 // What the operands of real training look like to a kernel that skips zeros, and what skipping them is worth.
 //
-//   operands --data DIR                          LeNet-5 on MNIST as examples/run.sh mnist trains it; generated digits
-//                                                without --data and LAMELLA_DATA
+//   operands --data DIR                          LeNet-5 on MNIST as examples/run.sh mnist trains it; else generated digits
 //   operands --model cnn3 --lr 0.02 --data DIR   cnn3 on CIFAR-10 as examples/run.sh cifar10 does; else coloured digits
 //   operands --model mlp --at 900 --at 1800      steps whose operands are captured (a quarter, half and three quarters
 //                                                of the run unless given); training stops after the last one
@@ -258,8 +257,7 @@ int main(int argc, char** argv) {
     operand_options o;
     o.run.threads = 1;
     o.run.model = "lenet5";
-    app.add_option("--data", o.run.data,
-                   "folder with MNIST or CIFAR-10, or `generated`; without it LAMELLA_DATA is looked at");
+    example::declare_data(app, o.run);
     app.add_option("--model", o.run.model, "network")
         ->check(CLI::IsMember({"lenet5", "mlp", "cnn3"}))
         ->capture_default_str();

@@ -1,6 +1,7 @@
 // Trains a network for CIFAR-10 in integers, at widths that LAPS moves while it trains, or its float32 twin.
 //
-//   examples/run.sh cifar10                       coloured digits, or CIFAR-10 when LAMELLA_DATA/cifar-10 is a folder
+//   examples/run.sh cifar10                       CIFAR-10 when examples/get-data.sh has fetched it or LAMELLA_DATA
+//                                                 names a folder with it, else coloured digits
 //   examples/run.sh cifar10 --data DIR --json     CIFAR-10 from a folder with the binary version's files, raw or .gz
 #include <map>
 #include <string>

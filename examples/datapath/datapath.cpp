@@ -1,7 +1,8 @@
 // What training LeNet-5 costs on a zero-skipping bit-slice accelerator: slice products, cycles and utilisation
 // of every stage, for each encoding, beside dense machines of 16 bits; or a sweep over the sizes of the blocks.
 //
-//   examples/run.sh datapath                       generated digits, or MNIST when LAMELLA_DATA names a folder with it
+//   examples/run.sh datapath                       MNIST when examples/get-data.sh has fetched it or LAMELLA_DATA names
+//                                                  a folder with it, else generated digits
 //   examples/run.sh datapath --data DIR            the table
 //   examples/run.sh datapath --data DIR --sweep    one encoding, sizes varied over one recorded run
 //   examples/run.sh datapath --machine FILE.json   another accelerator (fields: accelerator/configuration.hpp)
@@ -246,9 +247,7 @@ int main(int argc, char** argv) {
     std::vector<std::string> encodings;
     std::uint64_t every = 200;
     bool sweep = false;
-    app.add_option(
-        "--data", o.data,
-        "folder with MNIST, or `generated`; without it LAMELLA_DATA is looked at, else digits are generated");
+    example::declare_data(app, o);
     app.add_option("--images", o.images, "training images used, the first ones; 0: all")->capture_default_str();
     app.add_option("--epochs", o.epochs, "epochs")->check(CLI::PositiveNumber)->capture_default_str();
     app.add_option("--batch", o.batch, "samples a step")->check(CLI::PositiveNumber)->capture_default_str();

@@ -35,14 +35,17 @@ struct options {
     std::uint64_t report_every = 200;
 };
 
+inline CLI::Option* declare_data(CLI::App& app, options& o) {
+    return app.add_option("--data", o.data,
+                          "folder with the data set, or `generated`; without it LAMELLA_DATA, or else data in the\n"
+                          "sources, is looked at, and digits are generated when it is in neither");
+}
+
 // `models`: names that --model takes.
 inline void declare(CLI::App& app, options& o, const std::vector<std::string>& models) {
     o.model = models.front();
     const auto choice = [](std::vector<std::string> names) { return CLI::IsMember(std::move(names)); };
-    app.add_option("--data", o.data,
-                   "folder with the data set, or `generated`; without it LAMELLA_DATA, or else data in the\n"
-                   "sources, is looked at, and digits are generated when it is in neither")
-        ->group("Data");
+    declare_data(app, o)->group("Data");
     app.add_option("--images", o.images, "training images used, the first ones; 0: all")
         ->capture_default_str()
         ->group("Data");

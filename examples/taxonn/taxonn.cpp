@@ -19,15 +19,13 @@ int main(int argc, char** argv) {
     example::taxonn_options o;
     example::options& run = o.run;
     run.model = "lenet5";
+    run.small = true;
     run.valid = 6000;
     run.epochs = 2;
     app.add_option("--model", run.model, "network, and with it the data set")
         ->check(CLI::IsMember({"lenet5", "cnn3"}))
         ->capture_default_str();
-    app.add_option(
-        "--data", run.data,
-        "folder with MNIST or CIFAR-10, or `generated`; without it LAMELLA_DATA is looked at, else digits are\n"
-        "generated");
+    example::declare_data(app, run);
     app.add_option("--images", run.images, "training images used, the first ones; 0: all")->capture_default_str();
     app.add_option("--valid", run.valid, "training images kept back for the search")
         ->check(CLI::PositiveNumber)
@@ -50,7 +48,7 @@ int main(int argc, char** argv) {
     std::string array;
     app.add_option("--accelerator", array, "TaxoNN's array, a JSON file (fields: accelerator/taxonn.hpp)")
         ->check(CLI::ExistingFile);
-    app.add_option("--threads", run.threads, "threads; 0: LAMELLA_THREADS, else one a core")
+    app.add_option("--threads", run.threads, "threads; 0: LAMELLA_THREADS, else one")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
     return example::main_of(app, argc, argv, "taxonn", [&] {
