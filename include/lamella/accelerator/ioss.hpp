@@ -22,6 +22,7 @@
 #include <functional>
 #include <numeric>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "configuration.hpp"
@@ -30,9 +31,9 @@
 
 namespace lamella::accelerator {
 
-// lane_of[i]: the lane that walks row i of a tile. `cycles` are the rows' own (on a core that had
-// every plane, partner and window), or those of the step before for iterative balance; empty when there are none yet:
-// then rows are dealt in turn. `order` is scratch.
+// lane_of[i]: the lane that walks row i of a tile. `cycles` are the rows' own (on a core that had every plane, partner
+// and window), or those of the step before for iterative balance; empty when there are none yet: then rows are dealt in
+// turn. `order` is scratch.
 inline void deal_rows(lane_balance balance, std::span<const std::uint64_t> cycles, int lanes,
                       std::span<std::uint16_t> lane_of, std::vector<std::uint64_t>& order) {
     if (balance == lane_balance::none || cycles.empty()) {

@@ -89,7 +89,7 @@ class gradient_error {
             std::size_t layer = 0;
             net.parameters([&](const auto& p) {
                 if (p.bias) return;
-                // An odd stride, so that no channel is passed over.
+                // An odd stride, so that of channels in powers of two none is passed over.
                 const std::size_t stride = (p.gradient.size() - 1) / (sampled / 2) | 1;
                 for (std::size_t i = 0; i < p.gradient.size(); i += stride) visit(layer, gradient(p, i));
                 ++layer;
