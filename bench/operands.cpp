@@ -1,6 +1,6 @@
 // What the operands of real training look like to a kernel that skips zeros, and what skipping them is worth.
 //
-//   operands --data DIR                          LeNet-5 on MNIST as examples/run.sh mnist trains it; else generated digits
+//   operands --data DIR                          LeNet-5 on MNIST as examples/run.sh mnist trains it; else made digits
 //   operands --model cnn3 --lr 0.02 --data DIR   cnn3 on CIFAR-10 as examples/run.sh cifar10 does; else coloured digits
 //   operands --model mlp --at 900 --at 1800      steps whose operands are captured (a quarter, half and three quarters
 //                                                of the run unless given); training stops after the last one

@@ -10,7 +10,7 @@
 //   cycles.total(stage::feed_forward).cycles over cycles.steps() steps, cycles.at(layer, stage), cycles.probes() ...
 //
 // slice_counts takes 2 to 4 % of a training step; a step whose cycles are counted takes about three quarters of a step
-// more, so every 64th costs 1 % of a run and every 16th 4 to 5 % (bench/README.md; LeNet-5, batch 64, one AVX-512 core).
+// more, so every 64th costs 1 % of a run and every 16th 4 to 5 % (bench/README.md; LeNet-5, batch 64, AVX-512).
 // Iterative balance looks at the step before, too, and takes rows one by one: some ten times as much.
 //
 // Probes of a controller are GEMMs of their own, counted apart. They come at regular steps, which a sample of every
