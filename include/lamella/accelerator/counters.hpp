@@ -11,7 +11,7 @@
 //
 // slice_counts takes 2 to 4 % of a training step; a step whose cycles are counted takes about three quarters of a step
 // more, so every 64th costs 1 % of a run and every 16th 4 to 5 % (bench/README.md; LeNet-5, batch 64, AVX-512).
-// Iterative balance looks at the step before, too, and takes rows one by one: some ten times as much.
+// Iterative balance looks at the step before, too, and takes rows one by one: far more.
 //
 // Probes of a controller are GEMMs of their own, counted apart. They come at regular steps, which a sample of every
 // N-th step could always miss; so of the steps with probes, too, every N-th is counted: probes() over probe_steps() of

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "../accelerator/optc_state.hpp"
+#include "../core/elementary.hpp"
 #include "../core/memory.hpp"
 #include "../core/state.hpp"
 
@@ -57,6 +59,16 @@ struct real_parameter {
         const state_visitor::scope scope(visitor, name);
         if (!first_moment.empty()) bits(visitor, "first_moment", state_kind::state, first_moment);
         if (!second_moment.empty()) bits(visitor, "second_moment", state_kind::state, second_moment);
+    }
+
+    // The sum of squares of the gradient, for clipping; 0 when it is not finite: what has diverged is not clipped.
+    scaled squared_gradient() const noexcept {
+        double sum = 0;
+        for (const Real g : gradient.span()) sum += static_cast<double>(g) * static_cast<double>(g);
+        if (!std::isfinite(sum)) return {};
+        int exponent = 0;
+        const double fraction = std::frexp(sum, &exponent);
+        return to_scaled(static_cast<std::uint64_t>(std::ldexp(fraction, 62)), exponent - 62);
     }
 
   private:

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <utility>
 
@@ -30,15 +29,10 @@ class gradient_norm {
         const int rest = std::max(0, lamella::detail::bit_length(sum) - 62);
         add(to_scaled(static_cast<std::uint64_t>(sum >> rest), 2 * (p.gradient_exponent + dropped) + rest));
     }
-    // Of a twin, which is floating point throughout; one that has diverged is not clipped.
+    // Of a twin, which adds its squares up itself.
     template <class Real>
     void add(const nn::real_parameter<Real>& p) noexcept {
-        double sum = 0;
-        for (const Real g : p.gradient.span()) sum += static_cast<double>(g) * static_cast<double>(g);
-        if (!std::isfinite(sum)) return;
-        int exponent = 0;
-        const double fraction = std::frexp(sum, &exponent);
-        add(to_scaled(static_cast<std::uint64_t>(std::ldexp(fraction, 62)), exponent - 62));
+        add(p.squared_gradient());
     }
     scaled norm() const noexcept { return square_root(sum_); }
 
